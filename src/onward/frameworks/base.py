@@ -1,0 +1,92 @@
+"""What a framework's file must offer, and the leaf that state trees share.
+
+A *state tree* is nested dicts, lists and tuples of plain values, with `TensorLeaf` for tensors.
+It belongs to no framework, so the repository can store it without importing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+ITEM_BYTES: dict[str, int] = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+    "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4,
+    "U64": 8, "I64": 8, "F64": 8, "C64": 8, "C128": 16,
+}  # fmt: skip
+"""Bytes of one element by dtype name. The names are those of safetensors (and C128)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorLeaf:
+    """One tensor of a state tree, detached from its framework.
+
+    `data` is its raw little-endian, row-major bytes as a one-dimensional uint8 array; it may share
+    memory with the live tensor, so whoever stores it must be done before training goes on. `None`
+    where only the description is known (a manifest read without its packs). `kind` names what to
+    rebuild: `torch`, `numpy` or `mindspore`. `identity` is equal for leaves that share memory, so
+    that tied weights are stored once.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    kind: str
+    data: npt.NDArray[np.uint8] | None = None
+    identity: object = None
+
+    @property
+    def size_bytes(self) -> int:
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A small framework value, such as `Tagged("torch.dtype", "float32")`, kept as plain data."""
+
+    tag: str
+    value: Any
+
+
+class Stateful(Protocol):
+    """Anything whose state is names, numbers, text and tensors."""
+
+    def state_dict(self) -> Any:
+        """Its whole state."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Becomes what `state_dict` once returned."""
+
+
+class Framework(Protocol):
+    """The verbs that every framework's file offers (`frameworks/torch.py` and its equals)."""
+
+    name: str
+
+    def version(self) -> str:
+        """The installed version, for the record."""
+
+    def capture(self, objects: Mapping[str, Any]) -> dict[str, Any]:
+        """The state tree of the named live objects. Leaves share memory where that is possible.
+
+        Raises `Unstorable` for an object that is neither of the framework nor `Stateful`.
+        """
+
+    def differences(self, objects: Mapping[str, Any], tree: Mapping[str, Any]) -> list[str]:
+        """Every reason why `tree` (leaves may lack data) does not fit the live objects."""
+
+    def restore(self, objects: Mapping[str, Any], tree: Mapping[str, Any]) -> None:
+        """Loads `tree` into the live objects, bit for bit. Call `differences` first."""
+
+    def capture_randomness(self) -> dict[str, Any]:
+        """The state of every global random generator: Python's, NumPy's, the framework's."""
+
+    def restore_randomness(self, tree: Mapping[str, Any]) -> None:
+        """Sets every global random generator as captured."""

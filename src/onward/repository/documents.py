@@ -1,0 +1,115 @@
+"""JSON documents read with suspicion: size, nesting, duplicate keys, numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from blake3 import blake3
+
+from onward.errors import Damaged, NewerFormat
+
+FORMAT = 1
+MAX_DEPTH = 64
+MAX_RECORD_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 64 << 20
+MAX_SUMMARY_BYTES = 256 << 20
+MAX_COUNT = (1 << 53) - 1
+_MAX_DIGITS = 400  # no finite float needs more; int() of a megabyte of digits is quadratic
+
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{\]}]', re.DOTALL)
+
+T = TypeVar("T")
+
+
+def digest_of(data: bytes | bytearray | memoryview) -> str:
+    """BLAKE3-256 of `data` as 64 hexadecimal digits."""
+    return blake3(data, max_threads=blake3.AUTO if len(data) > 1 << 20 else 1).hexdigest()
+
+
+def to_bytes(document: Any) -> bytes:
+    """The stored form of a document. Key order is kept: in a state tree it carries meaning."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def from_bytes(data: bytes, *, name: str, max_bytes: int) -> dict[str, Any]:
+    """Parses an untrusted document into plain values, or raises `Damaged` or `NewerFormat`."""
+    if len(data) > max_bytes:
+        raise Damaged(f"{name} is {len(data):,} bytes long", why=f"the limit is {max_bytes:,}")
+    try:
+        text = data.decode("utf-8")
+        _check_depth(text)
+        document = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_no_constant,
+            parse_int=_bounded_int,
+            parse_float=_finite_float,
+        )
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{name} is not a readable document", why=str(error)) from error
+    if not isinstance(document, dict):
+        raise Damaged(f"{name} is not a readable document", why="it is not a JSON object")
+    version = document.get("format")
+    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
+        raise NewerFormat(
+            f"{name} has format {version}",
+            why=f"this Onward reads format {FORMAT}",
+            do="upgrade onward, or read the output with the version that wrote it",
+        )
+    if version != FORMAT or isinstance(version, bool):
+        raise Damaged(f"{name} is not a readable document", why=f"its format is {version!r}")
+    return document
+
+
+def convert(document: Any, type_: type[T], *, name: str) -> T:
+    """`document` as the msgspec struct `type_`, every field checked; else `Damaged`."""
+    try:
+        return msgspec.convert(document, type_, strict=True)
+    except msgspec.ValidationError as error:
+        raise Damaged(f"{name} is not a valid document", why=str(error)) from error
+
+
+def _check_depth(text: str) -> None:
+    # The parser recurses in C; looking at the brackets outside of strings first keeps a hostile
+    # document from ever taking it deep.
+    depth = 0
+    for match in _BRACKETS.finditer(text):
+        bracket = match[0]
+        if bracket in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+        elif bracket in "]}":
+            depth -= 1
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key!r} appears twice in one object")
+            seen.add(key)
+    return result
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits) if len(digits) <= _MAX_DIGITS else math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"the number {digits[:40]} is out of range")
+    return value

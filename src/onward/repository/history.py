@@ -1,0 +1,179 @@
+"""The folded log: which checkpoints, names and writers there are. Pure; no input or output."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from onward.errors import Damaged, UnknownCheckpoint
+from onward.repository.records import (
+    NO_DIGEST,
+    Alias,
+    AnyRecord,
+    Claim,
+    Commit,
+    Drop,
+    Open,
+    checked_alias,
+)
+
+_VERSION = re.compile(r"v([1-9][0-9]*)")
+_PREFIX = re.compile(r"[0-9a-f]{4,16}")
+
+
+@dataclass(slots=True)
+class History:
+    """The state after folding the records up to `seq` (docs/format.md §2.1)."""
+
+    repository: str = ""
+    seq: int = -1
+    head_digest: str = NO_DIGEST
+    generation: int = 0
+    writer: str = ""
+    who: str = ""
+    commits: dict[str, Commit] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    condemned: set[str] = field(default_factory=set)
+
+    def check(self, record: AnyRecord) -> None:
+        """Raises `Damaged` with the reason if `record` may not follow this history."""
+        reason = self._objection(record)
+        if reason:
+            raise Damaged(f"log record {record.seq} ({type(record).__name__.lower()})", why=reason)
+
+    def apply(self, record: AnyRecord, digest: str) -> None:
+        """Folds in the next record, whose bytes have `digest`."""
+        self.check(record)
+        match record:
+            case Open():
+                self.repository = record.repository
+            case Claim():
+                self.generation = record.generation
+                self.writer = record.writer
+                self.who = record.who
+            case Commit():
+                self.commits[record.checkpoint] = record
+            case Alias(checkpoint=None):
+                self.aliases.pop(record.name, None)
+            case Alias(checkpoint=str() as target):
+                self.aliases[record.name] = target
+            case Drop():
+                self.dropped.update(record.checkpoints)
+                self.condemned.update(record.packs)
+        self.seq = record.seq
+        self.head_digest = digest
+
+    def _objection(self, record: AnyRecord) -> str:
+        if record.seq != self.seq + 1:
+            return f"it follows record {self.seq}"
+        if record.prev != self.head_digest:
+            return "it does not name the digest of its predecessor"
+        if isinstance(record, Open) != (record.seq == 0):
+            return "only record 0 opens a repository"
+        if record.generation != self.generation + isinstance(record, Claim):
+            return f"generation {record.generation} follows {self.generation}"
+        match record:
+            case Commit():
+                if record.writer != self.writer:
+                    return "its writer had not claimed the output"
+                if record.checkpoint in self.commits:
+                    return f"checkpoint {record.checkpoint} exists already"
+                if record.parent is not None and record.parent not in self.commits:
+                    return f"its parent {record.parent} is unknown"
+            case Alias(checkpoint=str() as target):
+                if target not in self.commits or target in self.dropped:
+                    return f"checkpoint {target} is unknown or dropped"
+            case Drop():
+                gone = [
+                    id_ for id_ in record.checkpoints
+                    if id_ not in self.commits or id_ in self.dropped
+                ]  # fmt: skip
+                if gone:
+                    return f"checkpoint {gone[0]} is unknown or dropped already"
+                named = [n for n, id_ in self.aliases.items() if id_ in record.checkpoints]
+                if named:
+                    return f"alias {named[0]!r} points to a checkpoint it drops"
+        return ""
+
+    # Names.
+
+    def live(self) -> list[Commit]:
+        """The checkpoints that exist, oldest first."""
+        return [c for id_, c in self.commits.items() if id_ not in self.dropped]
+
+    def newest_first(self) -> Iterator[Commit]:
+        """The checkpoints that exist, newest first, by their place in the log and nothing else."""
+        return (c for id_, c in reversed(self.commits.items()) if id_ not in self.dropped)
+
+    def latest(self) -> Commit | None:
+        return next(self.newest_first(), None)
+
+    def versions(self) -> dict[str, int]:
+        """Checkpoint id → N of its `vN`."""
+        return {id_: number for number, id_ in enumerate(self.commits, start=1)}
+
+    def best(self, metric: str, *, lowest: bool) -> Commit | None:
+        """The checkpoint with the best value of `metric`; the newer one of equals."""
+        having = [(c.metrics.get(metric), c) for c in self.live()]
+        scored = [(value, c) for value, c in having if value is not None]
+        if not scored:
+            return None
+        value = (min if lowest else max)(value for value, _ in scored)
+        return next(c for v, c in reversed(scored) if v == value)
+
+    def names_of(self, checkpoint: str) -> list[str]:
+        return sorted(name for name, id_ in self.aliases.items() if id_ == checkpoint)
+
+    def resolve(self, name: str, *, metric: str = "", lowest: bool = False) -> Commit:
+        """The checkpoint called `name`: an alias, `latest`, `best`, `vN`, an id or ≥ 4 of its digits.
+
+        Raises `UnknownCheckpoint`, saying which names there are.
+        """
+        found: Commit | None = None
+        ids: list[str] = []
+        if name == "latest":
+            found = self.latest()
+        elif name == "best":
+            found = self.best(metric, lowest=lowest) if metric else None
+        elif name in self.aliases:
+            ids = [self.aliases[name]]
+        elif match := _VERSION.fullmatch(name):
+            position = int(match[1]) - 1 if len(match[1]) < 16 else len(self.commits)
+            ids = list(self.commits)[position : position + 1]
+        elif _PREFIX.fullmatch(name):
+            ids = [id_ for id_ in self.commits if id_.startswith(name)]
+        if len(ids) > 1:
+            raise UnknownCheckpoint(
+                f"{name!r} is the beginning of {len(ids)} checkpoint ids", do="give more digits"
+            )
+        if ids:
+            found = self.commits[ids[0]]
+            if found.checkpoint in self.dropped:
+                raise UnknownCheckpoint(
+                    f"checkpoint {found.checkpoint} was dropped",
+                    do="choose one that `onward log` lists",
+                )
+        if found is None:
+            raise UnknownCheckpoint(f"there is no checkpoint {name!r}", do=self._known_names(name))
+        return found
+
+    def _known_names(self, name: str) -> str:
+        latest = self.latest()
+        if latest is None:
+            return "train first: this output holds no checkpoint yet"
+        if name == "best":
+            return "name the metric that decides, one that the checkpoints carry"
+        choices = ["latest", f"v{len(self.commits)}", latest.checkpoint, *sorted(self.aliases)]
+        return f"use one that `onward log` lists, such as {', '.join(choices[:6])}"
+
+
+def checked_new_alias(history: History, name: str, checkpoint: str | None) -> None:
+    """Raises `UsageError` or `UnknownCheckpoint` if `name` may not be moved so."""
+    checked_alias(name)
+    if checkpoint is None:
+        if name not in history.aliases:
+            raise UnknownCheckpoint(f"there is no alias {name!r}")
+    elif checkpoint not in history.commits or checkpoint in history.dropped:
+        raise UnknownCheckpoint(f"there is no checkpoint {checkpoint!r}")

@@ -1,0 +1,146 @@
+"""The records of the log: their fields, their checks, their bytes (docs/format.md §2)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from onward.errors import Damaged, UsageError
+from onward.repository.documents import (
+    FORMAT,
+    MAX_COUNT,
+    MAX_RECORD_BYTES,
+    convert,
+    from_bytes,
+    to_bytes,
+)
+
+Hex32: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+CheckpointId: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+Digest: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+Text: TypeAlias = Annotated[str, Meta(max_length=2000)]
+Metrics: TypeAlias = dict[str, float | None]
+
+NO_DIGEST = "0" * 64
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+_COMPUTED = re.compile(r"latest|best|v[0-9]+")
+_LOOKS_LIKE_ID = re.compile(r"[0-9a-f]{4,16}")
+
+
+class DocumentRef(Struct, frozen=True):
+    """A document named by what it must contain."""
+
+    digest: Digest
+    size: Count
+
+
+class Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What every record carries."""
+
+    format: int = FORMAT
+    seq: Count
+    record: Hex32
+    writer: Hex32
+    generation: Count
+    time: Text
+    prev: Digest
+
+
+class Open(Record, frozen=True, kw_only=True, tag="open"):
+    """Record 0: this place is an output."""
+
+    repository: Hex32
+    made_by: Text
+
+
+class Claim(Record, frozen=True, kw_only=True, tag="claim"):
+    """A writer takes over."""
+
+    who: Text
+
+
+class Commit(Record, frozen=True, kw_only=True, tag="commit"):
+    """A checkpoint exists from here on."""
+
+    checkpoint: CheckpointId
+    step: Count
+    epoch: Count
+    increment: Count
+    parent: CheckpointId | None
+    finished: bool
+    reason: Text
+    manifest: DocumentRef
+    stored: Count
+    metrics: Metrics = {}
+
+
+class Alias(Record, frozen=True, kw_only=True, tag="alias"):
+    """A name points to a checkpoint, or (null) is removed."""
+
+    name: Text
+    checkpoint: CheckpointId | None
+
+
+class Drop(Record, frozen=True, kw_only=True, tag="drop"):
+    """Checkpoints are forgotten and packs condemned."""
+
+    checkpoints: list[CheckpointId]
+    packs: list[Hex32]
+
+
+AnyRecord: TypeAlias = Open | Claim | Commit | Alias | Drop
+_ANY_RECORD: Any = AnyRecord  # a union is not a type to the checker, but it is one to msgspec
+
+
+def parse_record(data: bytes, seq: int) -> AnyRecord:
+    """The record stored in slot `seq`, or `Damaged` / `NewerFormat`."""
+    name = f"log record {seq}"
+    document: dict[str, Any] = from_bytes(data, name=name, max_bytes=MAX_RECORD_BYTES)
+    record: AnyRecord = convert(document, _ANY_RECORD, name=name)
+    if record.seq != seq:
+        raise Damaged(f"{name} says that it is record {record.seq}")
+    return record
+
+
+def record_bytes(record: AnyRecord) -> bytes:
+    """The stored form of a record."""
+    return to_bytes(msgspec.to_builtins(record))
+
+
+def record_key(seq: int) -> str:
+    return f"onward/log/{seq:020d}.json"
+
+
+def checked_alias(name: str) -> str:
+    """`name` itself if an alias may be called so, else `UsageError`."""
+    if _COMPUTED.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be assigned", why="it is computed from the log", do="use another name"
+        )
+    if not _ALIAS.fullmatch(name) or _LOOKS_LIKE_ID.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is not a valid alias",
+            why="an alias is a letter, then letters, digits, '.', '_' or '-', at most 64 of them, "
+            "and does not look like a checkpoint id",
+        )
+    return name
+
+
+def new_hex32() -> str:
+    """A fresh 128-bit identifier."""
+    return secrets.token_hex(16)
+
+
+def new_checkpoint_id() -> str:
+    return secrets.token_hex(8)
+
+
+def now() -> str:
+    """The present time for people to read; no decision uses it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

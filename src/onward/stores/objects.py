@@ -1,0 +1,228 @@
+"""Buckets as stores, through obstore: S3 and what speaks its protocol, Google Cloud, Azure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from onward.errors import Missing, StoreError, UsageError
+from onward.stores.base import Chunk, Entry, checked_key
+from onward.stores.connections import Connection, Keys, connection
+from onward.stores.fingerprint import Fingerprint, in_parts
+from onward.stores.keys import checked_prefix, counted, is_key
+from onward.stores.object_errors import Verb, status_of, translated
+from onward.stores.urls import Location
+
+PART_BYTES = 8 << 20
+_PARTS_AT_ONCE = 8
+_MOST_PARTS = 10_000  # of one upload, in Amazon's S3
+_CLIENTS = {"s3": "S3Store", "obs": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
+
+
+class ObjectStore:
+    """Objects below a prefix in a bucket.
+
+    An upload is believed only when the store reports its length, and an ETag that can only come of
+    the same bytes; where ETags are made otherwise, it is read back and compared. What fails on the
+    way is repeated for `deadline_s`, except `create`: its callers must look for themselves.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        deadline_s: float = 60.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.location = location
+        reached = connection(
+            location, os.environ if environment is None else environment, deadline_s=deadline_s
+        )
+        self._obstore = _imported_obstore()
+        keys = reached.keys
+        self._secrets = [keys.access_key, keys.secret_key, keys.token or ""] if keys else []
+        self._client = self._connected(reached, reached.retries)
+        self._creating = self._connected(reached, {**reached.retries, "max_retries": 0})
+        self._bucket_seen = False
+
+    @property
+    def url(self) -> str:
+        return self.location.display
+
+    def create(self, key: str, data: bytes) -> None:
+        fingerprint = Fingerprint()
+        fingerprint.add(data)
+        with self._translated("create", key):
+            result = self._obstore.put(self._creating, checked_key(key), data, mode="create")
+        if not fingerprint.is_etag(result["e_tag"]):
+            self._verify(key, fingerprint)
+
+    def put(self, key: str, chunks: Iterable[Chunk], size_bytes: int) -> None:
+        fingerprint = Fingerprint()
+        part_bytes = max(PART_BYTES, -(-size_bytes // _MOST_PARTS))
+        room_bytes = min(part_bytes, max(1, size_bytes))
+        parts = _Noted(in_parts(counted(chunks, size_bytes, key), room_bytes), fingerprint.add)
+        with self._translated("put", key, parts):
+            if size_bytes <= part_bytes:
+                whole = b"".join(parts)
+                if not whole:
+                    fingerprint.add(whole)
+                self._obstore.put(self._client, checked_key(key), whole, use_multipart=False)
+            else:
+                self._obstore.put(
+                    self._client,
+                    checked_key(key),
+                    parts,
+                    use_multipart=True,
+                    chunk_size=part_bytes,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+        self._verify(key, fingerprint)
+
+    def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
+        if size_bytes == 0:  # not a range that can be asked for
+            self.size(key)
+            return b""
+        options: dict[str, Any] = {}
+        if size_bytes is not None:
+            options = {"range": (start, start + size_bytes)}
+        elif start:
+            options = {"range": {"offset": start}}
+        with self._translated("read", key):
+            try:
+                result = self._obstore.get(self._client, checked_key(key), options=options)
+                return bytes(result.bytes())
+            except self._obstore.exceptions.GenericError as error:
+                if status_of(error) == 416:  # it is there, and ends before `start`
+                    return b""
+                raise
+
+    def size(self, key: str) -> int:
+        return int(self._head(key, "size")["size"])
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        # The client knows only whole folders as prefixes.
+        folder = checked_prefix(prefix).rpartition("/")[0]
+        with self._translated("list", prefix):
+            for batch in self._obstore.list(self._client, folder or None):
+                for found in batch:
+                    key = found["path"]
+                    if key.startswith(prefix) and is_key(key):
+                        version = found["e_tag"] or found["last_modified"].isoformat()
+                        yield Entry(key, found["size"], version)
+
+    def delete(self, key: str) -> None:
+        try:
+            with self._translated("delete", key):
+                self._obstore.delete(self._client, checked_key(key))
+        except Missing:
+            return  # what Google and Azure say where others say nothing
+
+    def _verify(self, key: str, fingerprint: Fingerprint) -> None:
+        found = self._head(key, "put")
+        if found["size"] == fingerprint.size_bytes:
+            if fingerprint.is_etag(found["e_tag"]):
+                return
+            with self._translated("read", key):
+                stream = self._obstore.get(self._client, key).stream(min_chunk_size=PART_BYTES)
+                if fingerprint.is_content(stream):
+                    return
+            why = "what it gives back is not what was sent"
+        else:
+            why = f"it holds {found['size']:,} bytes of {fingerprint.size_bytes:,}"
+        raise StoreError(
+            f"{self.url} does not hold {key!r} as it was sent",
+            why=why,
+            do="store it again; if that happens again, do not trust this store",
+        )
+
+    def _head(self, key: str, verb: Verb) -> Any:
+        try:
+            with self._translated(verb, key):
+                found = self._obstore.head(self._client, checked_key(key))
+        except Missing:
+            # The reply has no body that would tell a missing key from a missing bucket.
+            self._see_bucket()
+            raise
+        self._bucket_seen = True
+        return found
+
+    def _see_bucket(self) -> None:
+        if not self._bucket_seen:
+            with self._translated("list", ""):
+                next(iter(self._obstore.list(self._client, chunk_size=1)), None)
+            self._bucket_seen = True
+
+    @contextmanager
+    def _translated(self, verb: Verb, key: str, parts: _Noted | None = None) -> Iterator[None]:
+        try:
+            yield
+        except (self._obstore.exceptions.BaseError, FileNotFoundError) as error:
+            if parts is not None and parts.failure is not None:
+                raise  # the source's own error, which only passed through the client
+            place = f"{self.url}/{key}".rstrip("/")
+            bucket = self.location.bucket
+            raise translated(error, verb, place, bucket=bucket, secrets=self._secrets) from error
+
+    def _connected(self, reached: Connection, retries: dict[str, Any]) -> Any:
+        client = getattr(self._obstore.store, _CLIENTS[self.location.scheme])
+        arguments: dict[str, Any] = {"credential_provider": _provider(reached.keys)}
+        try:
+            return client(
+                self.location.bucket,
+                prefix=self.location.prefix or None,
+                client_options=reached.client_options,
+                retry_config=retries,
+                **{name: value for name, value in arguments.items() if value is not None},
+                **reached.config,
+            )
+        except (self._obstore.exceptions.BaseError, ValueError) as error:
+            why = translated(error, "list", self.url, secrets=self._secrets).why
+            raise UsageError(f"{self.url} cannot be reached", why=why) from error
+
+
+class _Noted:
+    """Parts on their way out, each noted by `note`; `failure` is what their source raised."""
+
+    def __init__(self, parts: Iterable[bytearray], note: Callable[[bytearray], None]) -> None:
+        self._parts = parts
+        self._note = note
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> Iterator[bytearray]:
+        try:
+            for part in self._parts:
+                self._note(part)
+                yield part
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
+def _provider(keys: Keys | None) -> Callable[[], dict[str, Any]] | None:
+    if keys is None:
+        return None
+    # Given this way, and not as settings, so that the client adds nothing from its environment.
+    credentials = {
+        "access_key_id": keys.access_key,
+        "secret_access_key": keys.secret_key,
+        "token": keys.token,
+        "expires_at": None,
+    }
+    return lambda: credentials
+
+
+def _imported_obstore() -> Any:
+    try:
+        import obstore
+    except ImportError as error:
+        raise UsageError(
+            "object stores cannot be used here",
+            why="the package obstore is not installed",
+            do="pip install 'onward[objects]'",
+        ) from error
+    return obstore

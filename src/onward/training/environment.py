@@ -1,0 +1,57 @@
+"""What an agent tells the script that it starts, by environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+OUTPUT = "ONWARD_OUTPUT"
+CLAIM = "ONWARD_CLAIM"
+VERB = "ONWARD_VERB"
+CHECKPOINT = "ONWARD_CHECKPOINT"
+BRANCH_FROM = "ONWARD_BRANCH_FROM"
+DATA = "ONWARD_DATA"
+DATA_SNAPSHOT = "ONWARD_DATA_SNAPSHOT"
+EVENTS_FD = "ONWARD_EVENTS_FD"
+SAVE_EVERY_STEPS = "ONWARD_SAVE_EVERY_STEPS"
+SAVE_EVERY_SECONDS = "ONWARD_SAVE_EVERY_SECONDS"
+ON_DAMAGE = "ONWARD_ON_DAMAGE"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The variables above, read once. Empty text where a variable is not set."""
+
+    output: str = ""
+    claim_writer: str = ""
+    claim_generation: int | None = None
+    verb: str = ""
+    checkpoint: str = ""
+    branch_from: str = ""
+    data_snapshot: str = ""
+    events_fd: int | None = None
+    save_every_steps: int | None = None
+    save_every_seconds: float | None = None
+    on_damage: str = ""
+
+
+def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
+    """What the agent said; empty where there is none."""
+    found = os.environ if variables is None else variables
+    writer, _, generation = found.get(CLAIM, "").partition(":")
+    fd = found.get(EVENTS_FD, "")
+    steps, seconds = found.get(SAVE_EVERY_STEPS, ""), found.get(SAVE_EVERY_SECONDS, "")
+    return Environment(
+        output=found.get(OUTPUT, ""),
+        claim_writer=writer,
+        claim_generation=int(generation) if generation.isdigit() else None,
+        verb=found.get(VERB, ""),
+        checkpoint=found.get(CHECKPOINT, ""),
+        branch_from=found.get(BRANCH_FROM, ""),
+        data_snapshot=found.get(DATA_SNAPSHOT, ""),
+        events_fd=int(fd) if fd.isdigit() else None,
+        save_every_steps=int(steps) if steps else None,
+        save_every_seconds=float(seconds) if seconds else None,
+        on_damage=found.get(ON_DAMAGE, ""),
+    )

@@ -1,0 +1,125 @@
+"""Where an output's bytes are while training: the folder itself, or a working copy beside a store."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import platformdirs
+from blake3 import blake3
+
+from onward.errors import OnwardError, StoreError, UsageError
+from onward.repository import Writer
+from onward.repository.mirror import Mirror
+from onward.stores import LocalStore, Store, open_store
+
+_PUSH_EVERY_S = 0.5
+_COPIES = 16
+
+
+def home() -> Path:
+    """Where working copies live: `ONWARD_HOME`, or the user's cache folder."""
+    chosen = os.environ.get("ONWARD_HOME")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("onward"))
+
+
+class WorkingFolder:
+    """A folder on this machine for one remote location, held by one process at a time.
+
+    If another process holds the first one, the next number is taken: both then go on, and the
+    claims at the remote output decide who may commit.
+    """
+
+    def __init__(self, url: str, *, root: Path | None = None) -> None:
+        digest = blake3(url.encode()).hexdigest(length=8)
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in url.rpartition("/")[2])[:40]
+        base = (root or home()) / "outputs"
+        for number in range(1, _COPIES + 1):
+            self.path = base / (f"{name}-{digest}" + (f"-{number}" if number > 1 else ""))
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock: IO[bytes] = (self.path / "lock").open("ab")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._lock.close()
+                continue
+            return
+        raise UsageError(
+            f"{_COPIES} processes on this machine already hold working copies of {url}",
+            do="stop some of them, or set ONWARD_HOME to another folder",
+        )
+
+    @property
+    def output(self) -> Path:
+        """The local counterpart of the output: what a script sees as `--train_url`."""
+        folder = self.path / "output"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def release(self) -> None:
+        self._lock.close()
+
+
+class Pusher:
+    """Pushes local commits from a thread of the training process, in order, as they come."""
+
+    def __init__(self, mirror: Mirror, say: Callable[[str], None]) -> None:
+        self._mirror = mirror
+        self._say = say
+        self._stop = threading.Event()
+        self.failure: OnwardError | None = None
+        self._thread = threading.Thread(target=self._work, name="onward-push", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Waits for the last push. Raises what kept a commit from being pushed."""
+        self._stop.set()
+        self._thread.join()
+        if self.failure is None:
+            self._mirror.push()
+        else:
+            raise self.failure
+
+    def _work(self) -> None:
+        warned = False
+        while not self._stop.wait(_PUSH_EVERY_S):
+            try:
+                self._mirror.push()
+                warned = False
+            except StoreError as error:
+                if not warned:
+                    self._say(f"pushing is delayed, training goes on: {error.what}")
+                warned = True
+            except OnwardError as error:
+                self.failure = error
+                return
+
+
+def open_place(url: str) -> Store:
+    """The store behind an output's URL."""
+    return open_store(url)
+
+
+def claim_working_copy(
+    url: str, who: str, *, single_writer: bool, checkpoint: str, say: Callable[[str], None]
+) -> tuple[WorkingFolder, Mirror, Writer]:
+    """Pulls an output's log and the checkpoint to go on from, and claims the output."""
+    folder = WorkingFolder(url)
+    mirror = Mirror(LocalStore(folder.output), open_store(url), single_writer=single_writer)
+    stranded = mirror.pull_log()
+    if stranded.commits:
+        say(
+            f"{len(stranded.commits)} checkpoints of an earlier run on this machine cannot be pushed: "
+            f"{stranded.taken_by} took over the output; they stay in {folder.output}"
+        )
+    history = mirror.remote.history
+    if checkpoint or history.latest() is not None:
+        commit = history.resolve(checkpoint or "latest")
+        mirror.pull_checkpoint(commit)
+    return folder, mirror, mirror.claim(who)

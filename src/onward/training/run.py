@@ -1,0 +1,407 @@
+"""The object in a user's loop: restores, counts, saves, stops when asked to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from onward.errors import (
+    Conflict,
+    EmptyBudget,
+    Fenced,
+    OnwardError,
+    RepositoryError,
+    Stopped,
+    StoreError,
+    UsageError,
+)
+from onward.frameworks.base import Framework
+from onward.repository import Commit, Facts, Writer
+from onward.training.loaders import Loaders
+from onward.training.policy import SavePolicy
+from onward.training.reporting import Reporter, monotonic_s
+from onward.training.signals import StopRequests
+
+
+class Run:
+    """One increment of training at one output. Made by `onward.open`.
+
+    Use it as a context manager, or call `finish` at the end. Every method that saves raises
+    `Fenced` once another writer has taken over the output.
+    """
+
+    def __init__(
+        self,
+        *,
+        objects: Mapping[str, Any],
+        framework: Framework,
+        writer: Writer,
+        verb: str,
+        increment: int,
+        loaders: Loaders,
+        policy: SavePolicy,
+        reporter: Reporter,
+        about: Mapping[str, Any],
+        origin: Mapping[str, str] | None = None,
+        on_save_failure: str = "warn",
+        finish_push: Callable[[], None] | None = None,
+        push_failure: Callable[[], OnwardError | None] | None = None,
+    ) -> None:
+        self.verb = verb
+        """How this run began: `fresh`, `resume`, `continue` or `branch`."""
+        self.increment = increment
+        """Which round of learning this is, from 1."""
+        self.global_step = 0
+        """Optimizer steps over the model's whole life."""
+        self.increment_step = 0
+        """Optimizer steps in this increment."""
+        self.checkpoint: str | None = None
+        """Id of the newest checkpoint of this run, or of the one that it began from."""
+        self._objects = dict(objects)
+        self._framework = framework
+        self._writer = writer
+        self._loaders = loaders
+        self._policy = policy
+        self._reporter = reporter
+        self._about = dict(about)
+        self._origin = dict(origin) if origin else None
+        self._on_save_failure = on_save_failure
+        self._finish_push = finish_push
+        self._push_failure = push_failure
+        self._signals = StopRequests()
+        self._epoch = 0  # of this increment
+        self._epochs_before = 0  # of all increments before
+        self._metrics: dict[str, Any] = {}
+        self._stepped = False
+        self._hooks: list[Callable[[], None]] = []
+        self._watching_optimizers = False
+        self._between_steps = True
+        self._save_wanted = ""
+        self._pending_randomness: Mapping[str, Any] | None = None
+        self._next_report_s = 0.0
+        self._open = True
+        self._finished = False
+        self._best_rate = 0.0
+        self._rates_seen = 0
+
+    # The loop.
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this increment that is being trained, from 0."""
+        return self._epoch
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to stop; long work between steps may look here and return."""
+        return bool(self._signals.requested)
+
+    def loader(self, dataset: Any, *, batch_size: int = 1, name: str = "", **options: Any) -> Any:
+        """Batches of what is new in `dataset`, with old samples mixed in from increment 2 on.
+
+        Takes the options of the framework's own loader (for PyTorch: `num_workers`, `collate_fn`,
+        `drop_last`, `shuffle`, `persistent_workers`, …) and two more: `replay`, old samples per new
+        one (1.0), and `ids`, one identifier per item where the dataset does not only grow at its
+        end. Resumes at the next batch without loading the ones before.
+
+        Raises `NothingNew` when a finished model has learned all of it, `DataChanged` when the
+        data of an unfinished increment is gone, `UsageError` for a name used twice.
+        """
+        return self._loaders.own(dataset, batch_size=batch_size, name=name, **options)
+
+    def batches(self, loader: Any, *, name: str = "") -> Any:
+        """The user's own loader, resuming at the right batch with the right randomness.
+
+        For PyTorch a `DataLoader` is rebuilt around its sampler so that batches already consumed
+        are not loaded again; a `StatefulDataLoader` uses its own state; an iterable dataset is
+        replayed up to its position.
+        """
+        return self._loaders.users(loader, name=name)
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """Yields the epochs of this increment that are still to train: 0 … `count` − 1.
+
+        The budget is this increment's own: a finished model that continues trains `count` epochs
+        again. Raises `EmptyBudget` for a count below 1.
+        """
+        if count < 1:
+            raise EmptyBudget(
+                f"{count} epochs would train nothing", do="give this increment at least one epoch"
+            )
+        if self._epoch >= count and self.verb == "resume":
+            self._reporter.say(f"the budget of {count} epochs is spent already")
+        for epoch in range(self._epoch, count):
+            self._loaders.begin_epoch(epoch)
+            if not self._loaders.mid_epoch():
+                self._apply_randomness()
+            yield epoch
+            self._epoch = epoch + 1
+            self._loaders.end_epoch(epoch + 1)
+            if self._policy.every_epoch and self._between_steps:
+                self._save_softly(f"end of epoch {epoch + 1}")
+            self._obey_signal()
+
+    def step(self, **metrics: Any) -> None:
+        """One optimizer step is done: counts, records metrics, saves when due, obeys SIGTERM.
+
+        Call it after `optimizer.step()`. With gradient accumulation it may be called after every
+        micro-batch as well: only calls that follow an optimizer step count.
+        Raises `Stopped` once the state is saved after a request to stop.
+        """
+        if metrics:
+            self._remember(metrics)
+        if self._watching_optimizers and not self._stepped:
+            self._between_steps = False
+            return
+        self._stepped = False
+        self._between_steps = True
+        self.global_step += 1
+        self.increment_step += 1
+        self._loaders.consumed()
+        now_s = monotonic_s()
+        if self._rates_seen < 100:
+            self._watch_rates()
+        reason = self._save_wanted or self._policy.due(step=self.global_step, now_s=now_s)
+        if self._signals.requested:
+            self._stop()
+        elif reason:
+            self._save_softly(reason)
+        if now_s >= self._next_report_s:
+            self._next_report_s = now_s + self._reporter.interval_s
+            self._report()
+
+    def log(self, **metrics: Any) -> None:
+        """Records metrics (numbers) for the next checkpoint."""
+        self._remember(metrics)
+
+    def evaluate(self, function: Callable[[], Mapping[str, Any]], *, name: str = "") -> dict[str, float]:
+        """Calls `function`, records the numbers it returns, and returns them.
+
+        Models are in evaluation mode without gradients meanwhile, and the random generators are
+        as before afterwards, so that how often a run is evaluated does not change what it learns.
+        """
+        randomness = self._framework.capture_randomness()
+        with self._framework.evaluating(self._objects):
+            found = function()
+        self._framework.restore_randomness(randomness)
+        prefix = f"{name}_" if name else ""
+        values = {prefix + key: _number(value, key) for key, value in found.items()}
+        self._remember(values)
+        return values
+
+    # Saving.
+
+    def save(self, reason: str = "asked for") -> str | None:
+        """Saves now and returns the checkpoint's id.
+
+        In the middle of gradient accumulation it saves after the next optimizer step instead, and
+        returns None.
+        """
+        if not self._between_steps:
+            self._save_wanted = reason
+            return None
+        return self._commit(reason, finished=False).checkpoint
+
+    def finish(self, **metrics: Any) -> None:
+        """Ends the increment: saves it as finished, waits until everything is stored and pushed.
+
+        Raises `EmptyBudget` if nothing was trained at a learning rate above zero.
+        """
+        if self._finished:
+            return
+        if metrics:
+            self._remember(metrics)
+        if self.increment_step == 0:
+            raise EmptyBudget(
+                f"increment {self.increment} trained zero steps",
+                why="run.step() was never called after an optimizer step",
+                do="check the budget and that the loader yields batches",
+            )
+        if self._rates_seen and self._best_rate == 0.0:
+            raise EmptyBudget(
+                f"increment {self.increment} trained at a learning rate of zero",
+                do="build the scheduler for this increment's own steps",
+            )
+        self._commit("finished", finished=True)
+        self._finished = True
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of signals and hooks, and waits for the last push. Does not save."""
+        if not self._open:
+            return
+        self._open = False
+        self._signals.remove()
+        for remove in self._hooks:
+            remove()
+        try:
+            if self._finish_push is not None:
+                self._finish_push()
+        finally:
+            self._reporter.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+            return
+        try:
+            self.close()
+        except OnwardError as second:
+            self._reporter.say(str(second))  # the first error is the one to raise
+
+    # How opening fills it.
+
+    def begin(self) -> None:
+        """Starts listening: signals, optimizers, the save interval."""
+        self._signals.install()
+        for value in self._objects.values():
+            remove = self._framework.after_optimizer_step(value, self._on_optimizer_step)
+            if remove is not None:
+                self._hooks.append(remove)
+        self._watching_optimizers = bool(self._hooks)
+        self._policy.saved(step=self.global_step, now_s=monotonic_s())
+        self._loaders.on_first_batch = self._apply_randomness
+        self._loaders.on_wait = self._on_wait
+
+    def load_own_state(self, state: Mapping[str, Any], *, new_increment: bool) -> None:
+        """Takes the counters and positions of a checkpoint."""
+        self.global_step = state["global_step"]
+        self._epochs_before = state["epochs_before"]
+        if new_increment:
+            self._epochs_before += state["epoch"]
+        else:
+            self.increment_step = state["increment_step"]
+            self._epoch = state["epoch"]
+        self._loaders.load_state_dict(state["loaders"], new_increment=new_increment)
+
+    def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
+        """Sets the generators when the loop gets to where the checkpoint was taken."""
+        self._pending_randomness = tree
+
+    # Details.
+
+    def _state(self) -> dict[str, Any]:
+        state = self._framework.capture(self._objects)
+        state["onward"] = {
+            "global_step": self.global_step,
+            "increment_step": self.increment_step,
+            "epoch": self._epoch,
+            "epochs_before": self._epochs_before,
+            "loaders": self._loaders.state_dict(),
+        }
+        # While a restored position has not been reached, the checkpoint's generators are pending.
+        pending = self._pending_randomness
+        state["randomness"] = (
+            pending if pending is not None else self._framework.capture_randomness()
+        )
+        return state
+
+    def _commit(self, reason: str, *, finished: bool) -> Commit:
+        self._raise_push_failure()
+        commit = self._writer.commit(
+            self._state(),
+            Facts(
+                step=self.global_step,
+                epoch=self._epochs_before + self._epoch,
+                increment=self.increment,
+                parent=self.checkpoint,
+                finished=finished,
+                reason=reason,
+                verb=self.verb,
+                framework=self._framework.name,
+                framework_version=self._framework.version(),
+                origin=self._origin,
+                about={**self._about, "data": self._loaders.about()},
+                metrics=self._numbers(),
+            ),
+        )
+        self.checkpoint = commit.checkpoint
+        self._save_wanted = ""
+        self._policy.saved(step=self.global_step, now_s=monotonic_s())
+        self._report(saved=commit.checkpoint)
+        return commit
+
+    def _save_softly(self, reason: str) -> None:
+        """Saves; a store that fails costs the checkpoint, not the training (unless asked to)."""
+        try:
+            self._commit(reason, finished=False)
+        except (Fenced, Conflict):
+            raise
+        except (StoreError, RepositoryError) as error:
+            if self._on_save_failure == "stop":
+                raise
+            self._reporter.say(f"step {self.global_step} was NOT saved, training goes on: {error}")
+            self._policy.saved(step=self.global_step, now_s=monotonic_s())
+
+    def _stop(self) -> None:
+        name = self._signals.requested
+        commit = self._commit(name, finished=False)
+        code = self._signals.exit_code
+        self._reporter.say(
+            f"{name}: saved step {self.global_step} as {commit.checkpoint} and stopping; "
+            "run the same command again to go on"
+        )
+        self.close()
+        raise Stopped(f"stopped by {name} at step {self.global_step}", code=code)
+
+    def _obey_signal(self) -> None:
+        if self._signals.requested and self._between_steps and self.increment_step:
+            self._stop()
+
+    def _on_wait(self) -> None:
+        """Called by loaders before a batch is handed out: nothing is half done there."""
+        if self._signals.requested and self._loaders.settled():
+            self._obey_signal()
+
+    def _apply_randomness(self) -> None:
+        if self._pending_randomness is not None:
+            pending, self._pending_randomness = self._pending_randomness, None
+            self._framework.restore_randomness(pending)
+
+    def _on_optimizer_step(self) -> None:
+        self._stepped = True
+
+    def _watch_rates(self) -> None:
+        rates = [r for v in self._objects.values() for r in self._framework.learning_rates(v)]
+        if rates:
+            self._rates_seen += 1
+            self._best_rate = max(self._best_rate, *rates)
+
+    def _raise_push_failure(self) -> None:
+        failure = self._push_failure() if self._push_failure is not None else None
+        if failure is not None:
+            raise failure
+
+    def _remember(self, metrics: Mapping[str, Any]) -> None:
+        for name, value in metrics.items():
+            # Detached, so that a loss does not keep its graph; turned into a number only when
+            # someone looks, so that a step never waits for an accelerator.
+            detach = getattr(value, "detach", None)
+            self._metrics[name] = value if detach is None else detach()
+
+    def _numbers(self) -> dict[str, float | None]:
+        numbers = {name: _number(value, name) for name, value in self._metrics.items()}
+        return {name: v if math.isfinite(v) else None for name, v in numbers.items()}
+
+    def _report(self, **more: Any) -> None:
+        batch, batches = self._loaders.place()
+        self._reporter.progress(
+            step=self.global_step, epoch=self._epoch, batch=batch, batches=batches,
+            metrics=self._numbers(), **more,
+        )  # fmt: skip
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the metric {name!r} is a {type(value).__name__}", do="log single numbers"
+        ) from error
