@@ -72,7 +72,8 @@ class EpochOrder:
         """The indices of batch `k`, as Python numbers, which every dataset accepts."""
         if not 0 <= k < len(self):
             raise IndexError(f"batch {k} of an epoch of {len(self)} batches")
-        return self.indices[k * self.batch_size : (k + 1) * self.batch_size].tolist()
+        wanted: list[int] = self.indices[k * self.batch_size : (k + 1) * self.batch_size].tolist()
+        return wanted
 
     def batches(self, first: int = 0) -> Iterator[list[int]]:
         """Every batch from `first` on."""

@@ -19,7 +19,7 @@ class DataSnapshot:
     """What a data location held at one moment.
 
     `digest` is BLAKE3, in hexadecimal, over the path, size and content digest of every file in
-    order of their paths; equal digests mean equal data, wherever it lies and whenever it was copied.
+    order of their paths: equal digests mean equal data, wherever it lies.
     """
 
     items: int

@@ -30,4 +30,4 @@ def framework_for(objects: Iterable[Any]) -> Framework:
 
 def load_framework(name: str) -> Framework:
     """The named framework's verbs. Imports the framework."""
-    return cast(Framework, importlib.import_module(_FRAMEWORKS[name]).framework)
+    return cast(Framework, importlib.import_module(_FRAMEWORKS[name]))

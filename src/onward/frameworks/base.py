@@ -6,7 +6,8 @@ It belongs to no framework, so the repository can store it without importing one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,8 +83,42 @@ class Framework(Protocol):
     def differences(self, objects: Mapping[str, Any], tree: Mapping[str, Any]) -> list[str]:
         """Every reason why `tree` (leaves may lack data) does not fit the live objects."""
 
+    def differences_for_new_budget(
+        self, objects: Mapping[str, Any], tree: Mapping[str, Any]
+    ) -> list[str]:
+        """Every reason against `restore_for_new_budget`: schedules do not matter to it."""
+
+    def differences_in_weights(
+        self, objects: Mapping[str, Any], tree: Mapping[str, Any]
+    ) -> list[str]:
+        """Every reason against `restore_weights`: only models matter to it."""
+
     def restore(self, objects: Mapping[str, Any], tree: Mapping[str, Any]) -> None:
         """Loads `tree` into the live objects, bit for bit. Call `differences` first."""
+
+    def restore_for_new_budget(self, objects: Mapping[str, Any], tree: Mapping[str, Any]) -> None:
+        """Like `restore`, but schedules and the optimizer's hyperparameters stay as they are live.
+
+        For *continue*: weights, moments and everything learned, under this increment's own
+        learning-rate curve.
+        """
+
+    def restore_weights(self, objects: Mapping[str, Any], tree: Mapping[str, Any]) -> None:
+        """Loads only the models. For *branch*. Raises `Mismatch` with every difference."""
+
+    def after_optimizer_step(
+        self, value: Any, call: Callable[[], None]
+    ) -> Callable[[], None] | None:
+        """Has `call` called after each step of `value`; returns what ends that.
+
+        None if `value` is not an optimizer of this framework.
+        """
+
+    def learning_rates(self, value: Any) -> list[float]:
+        """The present learning rates if `value` is an optimizer, else an empty list."""
+
+    def evaluating(self, objects: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Models in evaluation mode and no gradients, as they were before afterwards."""
 
     def capture_randomness(self) -> dict[str, Any]:
         """The state of every global random generator: Python's, NumPy's, the framework's."""

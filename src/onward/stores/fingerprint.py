@@ -28,6 +28,12 @@ class Fingerprint:
         self._parts_md5.append(hashlib.md5(part, usedforsecurity=False).digest())
         self._blake3.update(part)
 
+    def noting(self, parts: Iterable[bytearray]) -> Iterator[bytearray]:
+        """The same parts, each taken as it passes."""
+        for part in parts:
+            self.add(part)
+            yield part
+
     def is_etag(self, etag: str | None) -> bool:
         """Whether `etag` proves that the store holds these bytes.
 

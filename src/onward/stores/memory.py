@@ -33,9 +33,11 @@ class MemoryStore:
 
     def put(self, key: str, chunks: Iterable[Chunk], size_bytes: int) -> None:
         checked_key(key)
-        data = b"".join(counted(chunks, size_bytes, key))
+        data = bytearray()
+        for view in counted(chunks, size_bytes, key):
+            data += view
         with self._lock:
-            self._objects[key] = (data, str(next(self._versions)))
+            self._objects[key] = (bytes(data), str(next(self._versions)))
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
         data = self._object(key)

@@ -23,10 +23,14 @@ _CODE = re.compile(r"<Code>([^<]*)</Code>", re.IGNORECASE)
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>", re.IGNORECASE)
 _CAUSE = re.compile(r"(?:message|error): \"((?:[^\"\\]|\\.)*)\"|(TimedOut|timed out)")
 _QUERY = re.compile(r"\?[^\s\"'<>)]*")
+_METADATA_SERVICE = re.compile(r"/latest/(?:api|meta-data)|/computeMetadata/|/metadata/identity")
 _LONGEST_REASON = 300
 
+_WORDS: dict[Verb, str] = {"put": "store", "size": "look up"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"}
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "InsufficientQuota"}
+# Two conditional requests met; neither of them says whether the object exists.
+_CONFLICT = {"ConditionalRequestConflict", "OperationAborted"}
 _BAD_KEYS = {
     "AuthFailure",
     "AuthenticationFailed",
@@ -48,28 +52,33 @@ def translated(
     text = str(error)
     kind = type(error).__name__
     status, code = status_of(error), _found(_CODE, text)
-    what = f"could not {verb} {place}"
+    what = f"could not {_WORDS.get(verb, verb)} {place}"
     why = _reason(text, status, code, secrets)
 
-    if code in _NO_BUCKET:
-        do = f"create the bucket {bucket!r}, or correct its name, endpoint or region"
-        return StoreError(what, why=f"there is no such bucket ({why})", do=do)
+    if kind in ("FileNotFoundError", "NotFoundError") or status == 404:
+        if code in _NO_BUCKET or (not code and verb in ("create", "put", "list")):
+            do = f"create the bucket {bucket!r}, or correct its name, endpoint or region"
+            return StoreError(what, why=f"there is no such bucket ({why})", do=do)
+        if verb in ("read", "size", "delete"):
+            return Missing(f"nothing is stored at {place}")
     if code in _FULL or status == 507:
         return NoSpace(what, why=why, do="free some space or raise the quota, then try again")
-    if kind == "AlreadyExistsError" or (verb == "create" and kind == "PreconditionError"):
+    taken = kind in ("AlreadyExistsError", "PreconditionError") and code not in _CONFLICT
+    if taken and verb == "create":
         return AlreadyExists(f"{place} exists already")
-    if kind in ("FileNotFoundError", "NotFoundError"):
-        return Missing(f"nothing is stored at {place}")
     if kind in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403):
         return _refused(verb, what, why, code)
     if kind == "NotSupportedError" or status == 501:
         if verb == "create":
-            do = "promise a single writer, or use another store"
-            return UnsafeStore(what, why=f"it cannot create an object only if absent: {why}", do=do)
+            why = f"the store cannot create only what is absent ({why})"
+            return UnsafeStore(what, why=why, do="promise a single writer, or use another store")
         return StoreError(what, why=why)
+    if _METADATA_SERVICE.search(text):
+        why = "there are no credentials in the environment, and this machine provides none"
+        return StoreError(what, why=why, do="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if status is not None and status < 500 and status not in (408, 409, 425, 429):
         return StoreError(what, why=why, do="check the endpoint and region")
-    if kind != "GenericError" and kind != "JoinError":
+    if kind in ("InvalidPathError", "UnknownConfigurationKeyError", "ValueError"):
         return StoreError(what, why=why)
     return Unreachable(what, why=why, do="check the endpoint and the network, then try again")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +12,7 @@ from onward.errors import Missing, StoreError, UsageError
 from onward.stores.base import Chunk, Entry, checked_key
 from onward.stores.connections import Connection, Keys, connection
 from onward.stores.fingerprint import Fingerprint, in_parts
+from onward.stores.handoff import Handoff
 from onward.stores.keys import checked_prefix, counted, is_key
 from onward.stores.object_errors import Verb, status_of, translated
 from onward.stores.urls import Location
@@ -60,25 +62,17 @@ class ObjectStore:
             self._verify(key, fingerprint)
 
     def put(self, key: str, chunks: Iterable[Chunk], size_bytes: int) -> None:
+        checked_key(key)
         fingerprint = Fingerprint()
         part_bytes = max(PART_BYTES, -(-size_bytes // _MOST_PARTS))
-        room_bytes = min(part_bytes, max(1, size_bytes))
-        parts = _Noted(in_parts(counted(chunks, size_bytes, key), room_bytes), fingerprint.add)
-        with self._translated("put", key, parts):
-            if size_bytes <= part_bytes:
-                whole = b"".join(parts)
-                if not whole:
-                    fingerprint.add(whole)
-                self._obstore.put(self._client, checked_key(key), whole, use_multipart=False)
-            else:
-                self._obstore.put(
-                    self._client,
-                    checked_key(key),
-                    parts,
-                    use_multipart=True,
-                    chunk_size=part_bytes,
-                    max_concurrency=_PARTS_AT_ONCE,
-                )
+        views = counted(chunks, size_bytes, key)
+        if size_bytes <= part_bytes:
+            whole = b"".join(in_parts(views, max(1, size_bytes)))
+            fingerprint.add(whole)
+            with self._translated("put", key):
+                self._obstore.put(self._client, key, whole, use_multipart=False)
+        else:
+            self._upload(key, fingerprint.noting(in_parts(views, part_bytes)), part_bytes)
         self._verify(key, fingerprint)
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
@@ -120,6 +114,35 @@ class ObjectStore:
         except Missing:
             return  # what Google and Azure say where others say nothing
 
+    def _upload(self, key: str, parts: Iterator[bytearray], part_bytes: int) -> None:
+        """Upload parts as they come, and nothing if their source fails.
+
+        The client has a thread of its own, because it cannot be called from within an iteration
+        that it makes itself, and the source of the parts may well be reading from another bucket.
+        """
+        handoff = Handoff()
+        with ThreadPoolExecutor(1) as thread:
+            upload = thread.submit(
+                self._obstore.put,
+                self._client,
+                key,
+                iter(handoff),
+                use_multipart=True,
+                chunk_size=part_bytes,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+            upload.add_done_callback(lambda _: handoff.stop())
+            try:
+                for part in parts:
+                    if not handoff.give(part):
+                        break
+            except BaseException:
+                handoff.give_up()
+                raise
+            handoff.finish()
+            with self._translated("put", key):
+                upload.result()
+
     def _verify(self, key: str, fingerprint: Fingerprint) -> None:
         found = self._head(key, "put")
         if found["size"] == fingerprint.size_bytes:
@@ -156,12 +179,10 @@ class ObjectStore:
             self._bucket_seen = True
 
     @contextmanager
-    def _translated(self, verb: Verb, key: str, parts: _Noted | None = None) -> Iterator[None]:
+    def _translated(self, verb: Verb, key: str) -> Iterator[None]:
         try:
             yield
         except (self._obstore.exceptions.BaseError, FileNotFoundError) as error:
-            if parts is not None and parts.failure is not None:
-                raise  # the source's own error, which only passed through the client
             place = f"{self.url}/{key}".rstrip("/")
             bucket = self.location.bucket
             raise translated(error, verb, place, bucket=bucket, secrets=self._secrets) from error
@@ -181,26 +202,6 @@ class ObjectStore:
         except (self._obstore.exceptions.BaseError, ValueError) as error:
             why = translated(error, "list", self.url, secrets=self._secrets).why
             raise UsageError(f"{self.url} cannot be reached", why=why) from error
-
-
-class _Noted:
-    """Parts on their way out, each noted by `note`; `failure` is what their source raised."""
-
-    def __init__(self, parts: Iterable[bytearray], note: Callable[[bytearray], None]) -> None:
-        self._parts = parts
-        self._note = note
-        self.failure: BaseException | None = None
-
-    def __iter__(self) -> Iterator[bytearray]:
-        try:
-            for part in self._parts:
-                self._note(part)
-                yield part
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self.failure = error
-            raise
 
 
 def _provider(keys: Keys | None) -> Callable[[], dict[str, Any]] | None:

@@ -12,7 +12,7 @@ from onward.errors import AlreadyExists, StoreError, UnsafeStore
 from onward.stores.base import Store
 
 _WRITERS = 4
-_ROUNDS = 3
+_ROUNDS = 2
 
 
 def _new_token() -> str:

@@ -25,7 +25,7 @@ OPTIONS = ("endpoint", "region", "virtual_hosted")
 
 _HAS_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 _MISTYPED = re.compile(r"(s3a?|obs|gs|gcs|az|file)(:/?|//)(?!/)", re.IGNORECASE)
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{1,254}")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{2,254}")
 _OTHER_NAMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "azure": "az", "abfs": "az", "abfss": "az"}
 
 
@@ -122,7 +122,8 @@ def _in_bucket(scheme: str, rest: str) -> Location:
     if not bucket:
         raise _bad(f"{scheme}://{path}", "it names no bucket", f"{scheme}://BUCKET/{prefix}")
     if not _BUCKET.fullmatch(bucket):
-        raise _bad(shown, f"{bucket!r} is not a name that a bucket can have", "")
+        why = f"{bucket!r} cannot be a bucket: three or more letters, digits, '.', '-' or '_'"
+        raise _bad(shown, why, "")
     prefix = prefix.rstrip("/")
     parts = prefix.split("/") if prefix else []
     if any(part in ("", ".", "..") for part in parts) or "\\" in prefix:

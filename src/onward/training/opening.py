@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from onward.errors import Damaged, UsageError, WrongVerb
-from onward.repository import Commit, Manifest, Repository
+from onward.repository import Commit, Manifest, Repository, open_repository
+from onward.stores import open_store, parse
 
 VERBS = ("auto", "resume", "continue", "branch")
 
@@ -30,6 +31,57 @@ class Beginning:
     manifest: Manifest | None = None
     increment: int = 1
     rejected: list[Rejected] = field(default_factory=list)
+    origin: dict[str, str] | None = None
+
+    def sentence(self) -> str:
+        """The decision for people, in one line."""
+        if self.commit is None:
+            return f"{self.verb} start: {self.why}"
+        commit = self.commit
+        return (
+            f"{self.verb} from checkpoint {commit.checkpoint} "
+            f"(step {commit.step}, epoch {commit.epoch}, increment {commit.increment}): {self.why}"
+        )
+
+    def pass_over(self, repository: Repository, reason: str) -> None:
+        """Rejects the chosen checkpoint, found damaged while it was read, for the next intact one."""
+        assert self.commit is not None
+        tried = self.commit
+        self.rejected.append(Rejected(tried.checkpoint, tried.step, f"damaged: {reason}"))
+        older = [c for c in repository.history.newest_first() if c.checkpoint not in self._tried()]
+        self._go_on_from(*_first_intact(repository, older, self.rejected))
+
+    def _tried(self) -> set[str]:
+        return {rejected.checkpoint for rejected in self.rejected}
+
+    def _go_on_from(self, commit: Commit, manifest: Manifest) -> None:
+        self.commit, self.manifest = commit, manifest
+        self.increment = commit.increment + commit.finished
+        self.verb = "continue" if commit.finished else "resume"
+        self.why = (
+            f"increment {commit.increment} is finished, what comes next is new"
+            if commit.finished
+            else f"increment {commit.increment} is not finished"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user asked for; `decide` finds out what that means for an output."""
+
+    verb: str = "auto"
+    checkpoint: str = ""
+    branch_from: str = ""
+    on_damage: str = "raise"
+
+    def decide(self, repository: Repository | None) -> Beginning:
+        return decide(
+            repository,
+            verb=self.verb,
+            checkpoint=self.checkpoint,
+            branch_from=self.branch_from,
+            on_damage=self.on_damage,
+        )
 
 
 def decide(
@@ -53,6 +105,8 @@ def decide(
         raise UsageError(f"there is no verb {verb!r}", do=f"use one of {', '.join(VERBS)}")
     if on_damage not in ("raise", "fall-back"):
         raise UsageError(f"on_damage is {on_damage!r}", do='use "raise" or "fall-back"')
+    if branch_from and verb == "auto":
+        verb = "branch"
     if repository is None or repository.history.latest() is None:
         return _without_checkpoint(repository, verb, checkpoint, branch_from)
     if verb == "branch":
@@ -61,28 +115,16 @@ def decide(
             why="a branch begins a new output",
             do="leave --branch away to go on here, or give another output",
         )
-    rejected = list(_leftovers_as_rejected(repository))
-    commit, manifest = _choose(repository, checkpoint, on_damage, rejected)
-    right = "continue" if commit.finished else "resume"
-    if verb not in ("auto", right):
+    beginning = Beginning(verb, "", rejected=list(_leftovers_as_rejected(repository)))
+    beginning._go_on_from(*_choose(repository, checkpoint, on_damage, beginning.rejected))
+    if verb not in ("auto", beginning.verb):
+        assert beginning.commit is not None
         raise WrongVerb(
-            f"cannot {verb} from checkpoint {commit.checkpoint}",
-            why=f"increment {commit.increment} is " + ("finished" if commit.finished else "unfinished"),
-            do=f"use --{right}, or neither: Onward chooses {right} by itself",
+            f"cannot {verb} from checkpoint {beginning.commit.checkpoint}",
+            why=beginning.why,
+            do=f"use --{beginning.verb}, or neither: Onward chooses by itself",
         )
-    why = (
-        f"increment {commit.increment} is finished, what comes next is new"
-        if commit.finished
-        else f"increment {commit.increment} is not finished"
-    )
-    return Beginning(
-        verb=right,
-        why=why,
-        commit=commit,
-        manifest=manifest,
-        increment=commit.increment + commit.finished,
-        rejected=rejected,
-    )
+    return beginning
 
 
 def _without_checkpoint(
@@ -104,9 +146,26 @@ def _without_checkpoint(
         )
     if verb == "branch":
         if not branch_from:
-            raise UsageError("branch needs the output that it branches from")
-        return Beginning("branch", f"weights of {branch_from}, everything else fresh")
+            raise UsageError(
+                "a branch needs the output that it begins from",
+                do='give it: branch_from="<output>" or "<output>@<checkpoint>"',
+            )
+        origin = find_origin(branch_from)
+        why = f"weights of checkpoint {origin['checkpoint']} at {origin['url']}, all else fresh"
+        return Beginning("branch", why, origin=origin)
     return Beginning("fresh", "the output holds no checkpoint yet")
+
+
+def find_origin(branch_from: str) -> dict[str, str]:
+    """`<output>` or `<output>@<checkpoint>` as the output's URL and the checkpoint's id.
+
+    Raises `NotAnOutput` or `UnknownCheckpoint`.
+    """
+    url, at, name = branch_from.rpartition("@")
+    if not at or "/" in name:
+        url, name = branch_from, "latest"
+    commit = open_repository(open_store(url)).history.resolve(name)
+    return {"url": parse(url).url, "checkpoint": commit.checkpoint}
 
 
 def _choose(
@@ -120,21 +179,31 @@ def _choose(
                 f"checkpoint {commit.checkpoint} is damaged", why=damage, do=_see_others(repository)
             )
         return commit, repository.manifest(commit)
-    for commit in repository.history.newest_first():
+    if on_damage == "fall-back":
+        return _first_intact(repository, repository.history.newest_first(), rejected)
+    commit = next(repository.history.newest_first())
+    damage = repository.damage(commit)
+    if damage:
+        raise Damaged(
+            f"the newest checkpoint {commit.checkpoint} (step {commit.step}) is damaged",
+            why=damage,
+            do='go on from the newest intact one with on_damage="fall-back" '
+            "(--on-damage fall-back), or restore that file",
+        )
+    return commit, repository.manifest(commit)
+
+
+def _first_intact(
+    repository: Repository, commits: Iterable[Commit], rejected: list[Rejected]
+) -> tuple[Commit, Manifest]:
+    for commit in commits:
         damage = repository.damage(commit)
         if not damage:
             return commit, repository.manifest(commit)
         rejected.append(Rejected(commit.checkpoint, commit.step, f"damaged: {damage}"))
-        if on_damage == "raise":
-            raise Damaged(
-                f"the newest checkpoint {commit.checkpoint} (step {commit.step}) is damaged",
-                why=damage,
-                do='go on from the newest intact one with on_damage="fall-back" '
-                "(--on-damage fall-back), or restore that file",
-            )
     raise Damaged(
         f"no checkpoint at {repository.store.url} is intact",
-        why=f"{len(rejected)} were tried, the newest: {rejected[0].reason if rejected else ''}",
+        why=f"{len(rejected)} were tried; the newest: {rejected[0].reason if rejected else ''}",
     )
 
 

@@ -15,7 +15,7 @@ from blake3 import blake3
 from onward.errors import OnwardError, StoreError, UsageError
 from onward.repository import Writer
 from onward.repository.mirror import Mirror
-from onward.stores import LocalStore, Store, open_store
+from onward.stores import LocalStore, open_store
 
 _PUSH_EVERY_S = 0.5
 _COPIES = 16
@@ -67,8 +67,11 @@ class WorkingFolder:
 class Pusher:
     """Pushes local commits from a thread of the training process, in order, as they come."""
 
-    def __init__(self, mirror: Mirror, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, mirror: Mirror, folder: WorkingFolder, say: Callable[[str], None]
+    ) -> None:
         self._mirror = mirror
+        self._folder = folder  # held as long as commits may be pushed from it
         self._say = say
         self._stop = threading.Event()
         self.failure: OnwardError | None = None
@@ -99,11 +102,6 @@ class Pusher:
             except OnwardError as error:
                 self.failure = error
                 return
-
-
-def open_place(url: str) -> Store:
-    """The store behind an output's URL."""
-    return open_store(url)
 
 
 def claim_working_copy(

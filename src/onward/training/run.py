@@ -85,6 +85,8 @@ class Run:
         self._finished = False
         self._best_rate = 0.0
         self._rates_seen = 0
+        self._began_s = monotonic_s()
+        self._seconds_before = 0.0  # of this increment, in earlier processes
 
     # The loop.
 
@@ -137,9 +139,12 @@ class Run:
             if not self._loaders.mid_epoch():
                 self._apply_randomness()
             yield epoch
+            # With gradients accumulated beyond the epoch's end, the next step's save is the first
+            # that can hold all of the state.
+            settled = self._between_steps and self._loaders.settled()
             self._epoch = epoch + 1
             self._loaders.end_epoch(epoch + 1)
-            if self._policy.every_epoch and self._between_steps:
+            if self._policy.every_epoch and settled:
                 self._save_softly(f"end of epoch {epoch + 1}")
             self._obey_signal()
 
@@ -270,8 +275,12 @@ class Run:
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
 
-    def load_own_state(self, state: Mapping[str, Any], *, new_increment: bool) -> None:
-        """Takes the counters and positions of a checkpoint."""
+    def load_own_state(
+        self, state: Mapping[str, Any], *, new_increment: bool, seconds: float
+    ) -> None:
+        """Takes the counters and positions of a checkpoint, which took `seconds` of training."""
+        if not new_increment:
+            self._seconds_before = seconds
         self.global_step = state["global_step"]
         self._epochs_before = state["epochs_before"]
         if new_increment:
@@ -318,7 +327,11 @@ class Run:
                 framework=self._framework.name,
                 framework_version=self._framework.version(),
                 origin=self._origin,
-                about={**self._about, "data": self._loaders.about()},
+                about={
+                    **self._about,
+                    "data": self._loaders.about(),
+                    "seconds": self._seconds_before + monotonic_s() - self._began_s,
+                },
                 metrics=self._numbers(),
             ),
         )

@@ -6,41 +6,24 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from onward import _version
-from onward.errors import (
-    Damaged,
-    Mismatch,
-    NotAnOutput,
-    OnwardError,
-    UsageError,
-    WrongVerb,
-)
+from onward.errors import UsageError
 from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
-from onward.repository import (
-    Manifest,
-    Repository,
-    Writer,
-    description,
-    open_or_create,
-    open_repository,
-    read_state,
-)
-from onward.stores import Location, LocalStore, open_store
+from onward.repository import Repository, Writer, exists, open_or_create, open_repository
+from onward.stores import LocalStore, is_local, open_store
 from onward.training.environment import Environment, read_environment
 from onward.training.loaders import Loaders
-from onward.training.opening import Beginning, decide
+from onward.training.opening import Asked
 from onward.training.places import Pusher, claim_working_copy
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, reporter_for
+from onward.training.restoring import RESERVED, bring_to, check_fits
 from onward.training.run import Run
-
-RESERVED = ("onward", "randomness")
 
 Verb = Literal["auto", "resume", "continue", "branch"]
 
@@ -93,28 +76,30 @@ def open(
             do='pass one: onward.open("out", model=model)',
         )
     agent = _agent_for(place, environment)
-    verb = verb if verb != "auto" else agent.verb or "auto"  # type: ignore[assignment]
-    if (branch_from or agent.branch_from) and verb == "auto":
-        verb = "branch"
-    chosen = checkpoint or agent.checkpoint
-    reporter = reporter_for(environment.events_fd)
-    repository, writer, pusher = _claim(
-        place, agent, reporter, single_writer=single_writer, checkpoint=chosen, verb=verb
-    )
-    beginning = decide(
-        repository,
-        verb=verb,
-        checkpoint=chosen,
+    asked = Asked(
+        verb=verb if verb != "auto" else agent.verb or "auto",
+        checkpoint=checkpoint or agent.checkpoint,
         branch_from=branch_from or agent.branch_from,
         on_damage=agent.on_damage or on_damage,
     )
+    reporter = reporter_for(environment.events_fd)
+    repository, writer, pusher = _claim(
+        place, agent, asked, reporter,
+        framework=framework, objects=objects, single_writer=single_writer,
+    )  # fmt: skip
+    beginning = asked.decide(repository)
     run = Run(
         objects=objects,
         framework=framework,
         writer=writer,
         verb=beginning.verb,
         increment=beginning.increment,
-        loaders=Loaders(framework.name, seed=seed, again=verb == "continue"),
+        loaders=Loaders(
+            framework.name,
+            seed=seed,
+            increment=beginning.increment,
+            again=asked.verb == "continue",
+        ),
         policy=SavePolicy(
             agent.save_every_steps or save_every_steps,
             agent.save_every_seconds or save_every_seconds,
@@ -122,15 +107,15 @@ def open(
         ),
         reporter=reporter,
         about=_about(config, environment),
-        origin=_origin(branch_from or agent.branch_from, beginning),
+        origin=beginning.origin,
         on_save_failure=on_save_failure,
         finish_push=pusher.finish if pusher else None,
         push_failure=(lambda: pusher.failure) if pusher else None,
     )
-    _bring_to(run, framework, objects, repository, writer, beginning, agent.on_damage or on_damage)
+    bring_to(run, framework, objects, repository, writer, beginning, asked.on_damage)
     for rejected in beginning.rejected:
         reporter.say(f"not {rejected.checkpoint}: {rejected.reason}")
-    reporter.say(_sentence(beginning))
+    reporter.say(beginning.sentence())
     run.begin()
     if pusher is not None:
         pusher.start()
@@ -150,7 +135,7 @@ def _check_objects(objects: Mapping[str, Any]) -> None:
 
 def _agent_for(place: str, environment: Environment) -> Environment:
     """What the agent says about this very output; about another one it says nothing."""
-    if not environment.output or not Location.parse(place).is_local:
+    if not environment.output or not is_local(place):
         return Environment()
     same = Path(place).resolve() == Path(environment.output).resolve()
     return environment if same else Environment()
@@ -159,145 +144,31 @@ def _agent_for(place: str, environment: Environment) -> Environment:
 def _claim(
     place: str,
     agent: Environment,
+    asked: Asked,
     reporter: Reporter,
     *,
-    single_writer: bool,
-    checkpoint: str,
-    verb: str,
-) -> tuple[Repository, Writer, Pusher | None]:
-    who = f"{socket.gethostname()} pid {os.getpid()} ({Path(sys.argv[0] or 'python').name})"
-    if agent.claim_generation is not None:
-        repository = open_repository(open_store(place))
-        writer = repository.claim(
-            who, generation=agent.claim_generation, writer=agent.claim_writer
-        )
-        return repository, writer, None
-    location = Location.parse(place)
-    if location.is_local:
-        store = open_store(place)
-        _refuse_before_claim(store, verb)
-        repository = open_or_create(store)
-        if isinstance(store, LocalStore):
-            store.sweep_temporaries("onward/")
-        return repository, repository.claim(who), None
-    folder, mirror, writer = claim_working_copy(
-        place, who, single_writer=single_writer, checkpoint=checkpoint, say=reporter.say
-    )
-    pusher = Pusher(mirror, reporter.say)
-    pusher.folder = folder  # held as long as commits may be pushed from it
-    return mirror.local, writer, pusher
-
-
-def _refuse_before_claim(store: Any, verb: str) -> None:
-    """An impossible verb must not make an output, nor fence whoever is training there."""
-    try:
-        repository: Repository | None = open_repository(store)
-    except NotAnOutput:
-        repository = None
-    if verb != "auto":
-        latest = repository.history.latest() if repository else None
-        if verb in ("resume", "continue") and latest is None:
-            raise WrongVerb(
-                f"cannot {verb}",
-                why="the output holds no checkpoint yet",
-                do="leave the flag away: the first run starts fresh",
-            )
-
-
-def _bring_to(
-    run: Run,
     framework: Framework,
     objects: Mapping[str, Any],
-    repository: Repository,
-    writer: Writer,
-    beginning: Beginning,
-    on_damage: str,
-) -> None:
-    if beginning.verb == "branch":
-        assert run.origin is not None
-        _branch(framework, objects, run.origin)
-    while beginning.manifest is not None:
-        manifest = beginning.manifest
-        _check_fits(framework, objects, manifest)
-        try:
-            state = read_state(writer.store, manifest)
-        except Damaged as error:
-            if on_damage != "fall-back":
-                raise
-            _pass_over(repository, beginning, str(error.what))
-            run.increment, run.verb = beginning.increment, beginning.verb
-            continue
-        _restore(run, framework, objects, state, beginning)
-        writer.base_on(manifest)
-        run.checkpoint = manifest.checkpoint
-        return
-
-
-def _restore(
-    run: Run, framework: Framework, objects: Mapping[str, Any], state: dict[str, Any],
-    beginning: Beginning,
-) -> None:  # fmt: skip
-    own, randomness = state.pop("onward"), state.pop("randomness")
-    if beginning.verb == "continue":
-        framework.restore_for_new_budget(objects, state)
-    else:
-        framework.restore(objects, state)
-    run.load_own_state(own, new_increment=beginning.verb == "continue")
-    framework.restore_randomness(randomness)
-    run.restore_randomness_later(randomness)
-
-
-def _check_fits(framework: Framework, objects: Mapping[str, Any], manifest: Manifest) -> None:
-    tree = dict(description(manifest))
-    for name in RESERVED:
-        tree.pop(name, None)
-    if manifest.framework.name != framework.name:
-        raise Mismatch(
-            f"checkpoint {manifest.checkpoint} was made with {manifest.framework.name}",
-            differences=[f"the live objects belong to {framework.name}"],
-            do="branch from it: weights can cross frameworks, optimizer state cannot",
-        )
-    differences = framework.differences(objects, tree)
-    if differences:
-        raise Mismatch(
-            f"the live objects do not fit checkpoint {manifest.checkpoint}",
-            differences=differences,
-            why="nothing was restored",
-            do="make the objects as they were, or take only the weights into a new output with "
-            "--branch (branch_from=…)",
-        )
-
-
-def _branch(framework: Framework, objects: Mapping[str, Any], origin: Mapping[str, str]) -> None:
-    repository = open_repository(open_store(origin["url"]))
-    commit = repository.history.resolve(origin["checkpoint"])
-    manifest = repository.manifest(commit)
-    framework.restore_weights(objects, read_state(repository.store, manifest, keys=objects))
-
-
-def _pass_over(repository: Repository, beginning: Beginning, reason: str) -> None:
-    from onward.training.opening import Rejected
-
-    damaged = beginning.commit
-    assert damaged is not None
-    beginning.rejected.append(Rejected(damaged.checkpoint, damaged.step, f"damaged: {reason}"))
-    tried = {rejected.checkpoint for rejected in beginning.rejected}
-    for commit in repository.history.newest_first():
-        if commit.checkpoint not in tried and not repository.damage(commit):
-            beginning.commit, beginning.manifest = commit, repository.manifest(commit)
-            beginning.increment = commit.increment + commit.finished
-            beginning.verb = "continue" if commit.finished else "resume"
-            return
-    raise Damaged(f"no checkpoint at {repository.store.url} is intact")
-
-
-def _origin(branch_from: str, beginning: Beginning) -> dict[str, str] | None:
-    if beginning.verb != "branch":
-        return None
-    url, _, checkpoint = branch_from.rpartition("@") if "@" in branch_from else (branch_from, "", "")
-    repository = open_repository(open_store(url))
-    commit = repository.history.resolve(checkpoint or "latest")
-    return {"url": Location.parse(url).display, "checkpoint": commit.checkpoint}
+    single_writer: bool,
+) -> tuple[Repository, Writer, Pusher | None]:
+    who = f"{socket.gethostname()} pid {os.getpid()} ({Path(sys.argv[0] or 'python').name})"
+    store = open_store(place)
+    if agent.claim_generation is not None:
+        repository = open_repository(store)
+        writer = repository.claim(who, generation=agent.claim_generation, writer=agent.claim_writer)
+        return repository, writer, None
+    # The impossible must not make an output, nor fence whoever is training there.
+    beginning = asked.decide(open_repository(store) if exists(store) else None)
+    check_fits(framework, objects, beginning)
+    if isinstance(store, LocalStore):
+        repository = open_or_create(store)
+        writer = repository.claim(who)
+        store.sweep_temporaries("onward/")
+        return repository, writer, None
+    folder, mirror, writer = claim_working_copy(
+        place, who, single_writer=single_writer, checkpoint=asked.checkpoint, say=reporter.say
+    )
+    return mirror.local, writer, Pusher(mirror, folder, reporter.say)
 
 
 def _about(config: Mapping[str, Any] | None, environment: Environment) -> dict[str, Any]:
@@ -326,17 +197,3 @@ def _plain(value: Any) -> Any:
         case list() | tuple():
             return [_plain(child) for child in value]
     return str(value)
-
-
-def _sentence(beginning: Beginning) -> str:
-    if beginning.commit is None:
-        return f"{beginning.verb} start: {beginning.why}"
-    commit = beginning.commit
-    return (
-        f"{beginning.verb} from checkpoint {commit.checkpoint} "
-        f"(step {commit.step}, epoch {commit.epoch}, increment {commit.increment}): {beginning.why}"
-    )
-
-
-Say = Callable[[str], None]
-_ = (replace, OnwardError, Say)

@@ -1,0 +1,47 @@
+# Two commands: `make demo` shows what Onward does on real data, `make test` runs every check.
+# Both set up .venv by themselves; nothing is installed outside of this folder.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$(pip config get global.find-links 2>/dev/null || true)}" \
+      $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements/dev.txt
+
+.PHONY: demo test test-all lint types layers bench clean
+
+demo: $(VENV)/run-ready
+	$(BIN)/python examples/demo.py
+
+test: lint types layers
+	$(BIN)/python -m pytest
+
+test-all: lint types layers
+	ONWARD_TEST_SCALE=full $(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+layers: $(VENV)/ready
+	$(BIN)/lint-imports
+
+bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements/dev.txt uv
+
+$(VENV)/run-ready: $(BIN)/uv pyproject.toml requirements/dev.txt
+	$(UV) --editable '.[torch,objects]'
+	@touch $@
+
+$(VENV)/ready: $(VENV)/run-ready
+	$(UV) --editable '.[torch,objects,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis

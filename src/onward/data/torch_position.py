@@ -1,0 +1,104 @@
+"""What every loader of Onward offers to a run: a position, and hooks where the run sets in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from onward.data.torch_fetching import forget_spare_gaussian
+from onward.errors import Mismatch
+
+
+class PositionedLoader(ABC):
+    """Iterates epoch by epoch, knows where it is, and can begin anywhere.
+
+    The position is `epoch` and `batches_taken`: the batches of that epoch that were handed to the
+    training loop, not those prefetched. An iteration that runs to its end moves on to the next
+    epoch; so does a new iteration after one that was broken off.
+
+    `on_first_batch` is called right before the first batch of an iteration is handed out (loaded
+    already, so that loading cannot disturb what the hook sets up), or before the iteration ends if
+    no batch was left. `on_end` is called when an iteration has run to its end.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.batches_taken = 0
+        self.on_first_batch: Callable[[], None] | None = None
+        self.on_end: Callable[[], None] | None = None
+        self._placed = True
+
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """Lets the next iteration begin at this batch, without loading the ones before it."""
+        self.epoch, self.batches_taken = epoch, batch
+        self._placed = True
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._placed and self.batches_taken:
+            self.start_at(self.epoch + 1)
+        self._placed = False
+        first = self.batches_taken
+        for number, batch in enumerate(self._batches(self.epoch, first), first):
+            if number == first and self.on_first_batch is not None:
+                self.on_first_batch()
+            forget_spare_gaussian()
+            self.batches_taken = number + 1
+            yield batch
+        if self.batches_taken == first and self.on_first_batch is not None:
+            self.on_first_batch()
+        self.start_at(self.epoch + 1)
+        if self.on_end is not None:
+            self.on_end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, and the settings on which its meaning depends."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batches_taken,
+            "settings": self._settings(),
+            **self._extra_state(),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Lets the next iteration begin where `state_dict` was taken.
+
+        Raises `Mismatch` if that is within an epoch and this loader would go on differently.
+        """
+        if state_dict["batch"]:
+            self._check_settings(state_dict["settings"])
+        self.start_at(state_dict["epoch"], state_dict["batch"])
+        self._load_extra_state(state_dict)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The batches of a whole epoch."""
+
+    @abstractmethod
+    def _batches(self, epoch: int, first: int) -> Iterator[Any]:
+        """The batches of `epoch` from `first` on."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a position within an epoch to mean the same."""
+
+    def _extra_state(self) -> dict[str, Any]:
+        return {}
+
+    def _load_extra_state(self, state_dict: Mapping[str, Any]) -> None:
+        return None
+
+    def _check_settings(self, stored: Mapping[str, Any]) -> None:
+        live = self._settings()
+        differences = [
+            f"{name}: {stored.get(name)!r} in the checkpoint, {live.get(name)!r} now"
+            for name in {**stored, **live}
+            if stored.get(name) != live.get(name)
+        ]
+        if differences:
+            raise Mismatch(
+                "the loader cannot go on within the epoch that was interrupted",
+                differences=differences,
+                why="its batches would be other ones",
+                do="resume with the same data and loader settings, and change them afterwards",
+            )

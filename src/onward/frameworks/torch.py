@@ -1,0 +1,223 @@
+"""PyTorch: live objects <-> state trees.
+
+Every object is known by its keyword: `model`, `optimizer`, whatever the caller chose. What each
+kind of object becomes in a tree:
+
+    nn.Module      {name: tensor or extra state}, compiled and data-parallel wrappers taken off
+    Optimizer      {"type", "state": {parameter name: …}, "shared", "param_groups"}
+    LRScheduler    {"type", "state"}
+    Generator      {"device", "state"}
+    any Stateful   its state_dict()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from onward.errors import Unstorable
+from onward.frameworks import torch_modules, torch_optimizers
+from onward.frameworks.torch_modules import unwrap
+from onward.frameworks.torch_randomness import capture_randomness, restore_randomness
+from onward.frameworks.torch_tensors import freeze, moved_like, thaw
+
+__all__ = [
+    "capture",
+    "capture_randomness",
+    "differences",
+    "differences_for_new_budget",
+    "differences_in_weights",
+    "learning_rates",
+    "name",
+    "restore",
+    "restore_for_new_budget",
+    "restore_randomness",
+    "restore_weights",
+    "trainable_steps_hook",
+    "version",
+]
+
+name = "torch"
+
+Objects = Mapping[str, Any]
+Tree = Mapping[str, Any]
+
+
+def version() -> str:
+    """The installed version, for the record."""
+    return str(torch.__version__)
+
+
+def capture(objects: Objects) -> dict[str, Any]:
+    """The state tree of the named live objects. Leaves share memory where that is possible.
+
+    Raises `Unstorable`, naming the path, for what cannot be stored.
+    """
+    names = torch_optimizers.parameter_names(objects)
+    tree: dict[str, Any] = {}
+    for key, thing in objects.items():
+        match unwrap(thing):
+            case nn.Module() as module:
+                tree[key] = torch_modules.capture(module, key)
+            case torch.optim.Optimizer() as optimizer:
+                tree[key] = torch_optimizers.capture(optimizer, key, names)
+            case LRScheduler() as scheduler:
+                state = freeze(scheduler.state_dict(), key)
+                tree[key] = {"type": type(scheduler).__name__, "state": state}
+            case torch.Generator() as generator:
+                state = freeze(generator.get_state(), key)
+                tree[key] = {"device": generator.device.type, "state": state}
+            case other:
+                _check_stateful(other, key)
+                tree[key] = freeze(other.state_dict(), key)
+    return tree
+
+
+def differences(objects: Objects, tree: Tree) -> list[str]:
+    """Every reason why `tree` (leaves may lack data) does not fit the live objects."""
+    names = torch_optimizers.parameter_names(objects)
+    lines = []
+    for key, thing in objects.items():
+        live = unwrap(thing)
+        if key not in tree:
+            lines.append(f"{key}: the checkpoint has no such object")
+            continue
+        match live:
+            case nn.Module():
+                lines += torch_modules.differences(live, tree[key], key)
+            case torch.optim.Optimizer():
+                lines += torch_optimizers.differences(live, tree[key], key, names)
+            case LRScheduler() | torch.Generator():
+                lines += _differences_in_kind(live, tree[key], key)
+            case torch.amp.GradScaler() if live.is_enabled() != bool(tree[key]):
+                there, here = ("enabled", "disabled") if tree[key] else ("disabled", "enabled")
+                lines.append(f"{key}: the checkpoint has it {there}, the live one is {here}")
+            case _:
+                _check_stateful(live, key)
+    for key in tree:
+        if key not in objects:
+            lines.append(f"{key}: the checkpoint has it, but it was not given (pass {key}=…)")
+    return lines
+
+
+def differences_for_new_budget(objects: Objects, tree: Tree) -> list[str]:
+    """Every reason why `restore_for_new_budget` cannot be done: schedulers do not matter."""
+    kept = _without_schedulers(objects)
+    schedulers = objects.keys() - kept.keys()
+    stored = {key: value for key, value in tree.items() if key not in schedulers}
+    # A schedule that is gone from the script is no loss: the new budget has its own.
+    stored = {
+        key: value for key, value in stored.items() if key in kept or not _was_scheduler(value)
+    }
+    return differences(kept, stored)
+
+
+def differences_in_weights(objects: Objects, tree: Tree) -> list[str]:
+    """Every reason why `restore_weights` cannot be done: only modules matter."""
+    modules = _modules(objects)
+    return differences(modules, {key: tree[key] for key in modules if key in tree})
+
+
+def restore(objects: Objects, tree: Tree) -> None:
+    """Loads `tree` into the live objects, bit for bit. Call `differences` first."""
+    names = torch_optimizers.parameter_names(objects)
+    restore_weights(objects, tree)
+    for key, thing in objects.items():
+        if isinstance(thing, torch.optim.Optimizer):
+            torch_optimizers.restore(thing, tree[key], names)
+        elif isinstance(thing, LRScheduler):
+            thing.load_state_dict(thaw(tree[key]["state"]))
+    _restore_others(objects, tree)
+
+
+def restore_for_new_budget(objects: Objects, tree: Tree) -> None:
+    """Loads `tree` so that a finished run can train on: all that was learned, none of the schedule.
+
+    Weights, moments, scaler, averages and other `Stateful` objects become those of the checkpoint.
+    Schedulers, and the hyperparameters of optimizers (learning rate, betas, weight decay), stay as
+    the script has just made them, so that a schedule which ended at zero spans the new budget.
+    """
+    names = torch_optimizers.parameter_names(objects)
+    restore_weights(objects, tree)
+    for key, thing in objects.items():
+        if isinstance(thing, torch.optim.Optimizer):
+            torch_optimizers.restore_state(thing, tree[key], names)
+    _restore_others(objects, tree)
+
+
+def restore_weights(objects: Objects, tree: Tree) -> None:
+    """Loads the modules of `tree`, averaged ones included; everything else stays fresh."""
+    for key, module in _modules(objects).items():
+        torch_modules.restore(module, tree[key])
+
+
+def trainable_steps_hook(
+    optimizer: torch.optim.Optimizer, callback: Callable[[], object]
+) -> Callable[[], None]:
+    """Calls `callback` after every step that `optimizer` takes; returns what ends that.
+
+    A step that `GradScaler` skips, because gradients overflowed, is not a step.
+    """
+
+    def after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        callback()
+
+    return optimizer.register_step_post_hook(after_step).remove
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> list[float]:
+    """The learning rate of each parameter group, as it is now."""
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def _restore_others(objects: Objects, tree: Tree) -> None:
+    for key, thing in objects.items():
+        match unwrap(thing):
+            case nn.Module() | torch.optim.Optimizer() | LRScheduler():
+                pass
+            case torch.Generator() as generator:
+                generator.set_state(thaw(tree[key]["state"]))
+            case other:
+                _check_stateful(other, key)
+                state = thaw(tree[key])
+                if torch.accelerator.is_available():
+                    state = moved_like(state, other.state_dict())
+                other.load_state_dict(state)
+
+
+def _modules(objects: Objects) -> dict[str, nn.Module]:
+    unwrapped = {key: unwrap(thing) for key, thing in objects.items()}
+    return {key: thing for key, thing in unwrapped.items() if isinstance(thing, nn.Module)}
+
+
+def _without_schedulers(objects: Objects) -> dict[str, Any]:
+    return {key: thing for key, thing in objects.items() if not isinstance(thing, LRScheduler)}
+
+
+def _was_scheduler(stored: Any) -> bool:
+    return isinstance(stored, Mapping) and stored.keys() == {"type", "state"}
+
+
+def _differences_in_kind(live: LRScheduler | torch.Generator, stored: Any, key: str) -> list[str]:
+    if isinstance(live, LRScheduler):
+        entry, here = "type", type(live).__name__
+    else:
+        entry, here = "device", live.device.type
+    there = stored.get(entry) if isinstance(stored, Mapping) else None
+    there = there or "something else"
+    return [] if there == here else [f"{key}: the checkpoint has {there}, the live one is {here}"]
+
+
+def _check_stateful(thing: Any, key: str) -> None:
+    verbs = (getattr(thing, verb, None) for verb in ("state_dict", "load_state_dict"))
+    if isinstance(thing, type) or not all(callable(verb) for verb in verbs):
+        raise Unstorable(
+            f"{key}= is a {type(thing).__module__}.{type(thing).__qualname__}",
+            why="it is no module, optimizer, scheduler or generator, and has no state_dict() and "
+            "load_state_dict()",
+            do=f"leave {key}= out, or give its class these two methods",
+        )

@@ -1,0 +1,79 @@
+"""Modules <-> state trees: the state dict, name by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from onward.frameworks.base import TensorLeaf
+from onward.frameworks.torch_tensors import describe, freeze, shown, thaw, view
+
+
+def unwrap(thing: Any) -> Any:
+    """The module within a compiled or data-parallel one; anything else is given back as it is."""
+    while True:
+        if isinstance(thing, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            thing = thing.module
+        elif isinstance(thing, nn.Module) and "_orig_mod" in thing._modules:
+            thing = thing._modules["_orig_mod"]
+        else:
+            return thing
+
+
+def plain_name(name: str) -> str:
+    """The name of a tensor, whether or not the modules around it are compiled."""
+    return name.replace("_orig_mod.", "")
+
+
+def capture(module: nn.Module, key: str) -> dict[str, Any]:
+    """The tree of `module.state_dict()`, extra state included."""
+    return {
+        plain_name(name): freeze(value, f"{key}.{plain_name(name)}")
+        for name, value in module.state_dict().items()
+    }
+
+
+def differences(module: nn.Module, tree: Any, key: str) -> list[str]:
+    """Every reason why `tree` does not fit `module`."""
+    if not isinstance(tree, Mapping):
+        return [f"{key}: the checkpoint has something else than a module there"]
+    live = {plain_name(name): value for name, value in module.state_dict().items()}
+    lines = []
+    for name, value in live.items():
+        if name not in tree:
+            lines.append(f"{key}.{name}: the checkpoint has no such entry")
+        elif line := _difference(value, tree[name], f"{key}.{name}"):
+            lines.append(line)
+    for name, stored in tree.items():
+        if name not in live:
+            what = f" {shown(stored)}" if isinstance(stored, TensorLeaf) else ""
+            lines.append(
+                f"{key}.{name}: the checkpoint has it{what}, the live model has no such entry"
+            )
+    return lines
+
+
+def restore(module: nn.Module, tree: Mapping[str, Any]) -> None:
+    """Copies `tree` into the tensors of `module`, which stay the same objects."""
+    state = {}
+    for name in module.state_dict():
+        stored = tree[plain_name(name)]
+        is_tensor = isinstance(stored, TensorLeaf) and stored.kind == "torch"
+        # Views need no second copy of the model: load_state_dict copies out of them.
+        state[name] = view(stored) if is_tensor else thaw(stored)
+    module.load_state_dict(state)
+
+
+def _difference(live: Any, stored: Any, path: str) -> str:
+    if not isinstance(live, torch.Tensor) or not isinstance(stored, TensorLeaf):
+        if isinstance(live, torch.Tensor) != isinstance(stored, TensorLeaf):
+            return f"{path}: a tensor here, something else there"
+        return ""  # extra state: the module itself knows what it accepts
+    if torch.nn.parameter.is_lazy(live):
+        return ""  # takes the shape that it is given
+    there = shown(stored)
+    here = f"{describe(live, path)} {list(live.shape)}"
+    return "" if there == here else f"{path}: the checkpoint has {there}, the live model {here}"
