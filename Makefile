@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$(pip config get global.find-links 2>/dev/null || true)}" \
-      $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements/dev.txt
+      $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements/dev.txt
 
 .PHONY: demo test test-all lint types layers bench clean
 

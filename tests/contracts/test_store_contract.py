@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from onward.errors import AlreadyExists, BadURL, Missing, StoreError
-from onward.stores import LocalStore, MemoryStore, Store, honours_create
+from onward.stores import Chunk, LocalStore, MemoryStore, Store, honours_create
+from tests.servers import S3Server
 
 _fresh = count()
 _BAD_KEYS = ["", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a\\b", "a\nb", "a\0b"]
@@ -40,7 +41,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         return MemoryStore()
     if request.param == "local":
         return LocalStore(tmp_path / "store")
-    server = request.getfixturevalue("seaweedfs")
+    server: S3Server = request.getfixturevalue("seaweedfs")
     return server.store(f"contract/{next(_fresh)}")
 
 
@@ -117,7 +118,7 @@ def test_put_replaces(store: Store) -> None:
 def test_put_of_many_kinds_of_chunks(store: Store) -> None:
     """Chunks are bytes, bytearrays and memoryviews of any element type, some of them empty."""
     numbers = memoryview(bytearray(range(16))).cast("I")
-    chunks = [b"ab", b"", bytearray(b"cd"), memoryview(b"ef"), numbers]
+    chunks: list[Chunk] = [b"ab", b"", bytearray(b"cd"), memoryview(b"ef"), numbers]
     store.put("a", chunks, 22)
     assert store.read("a") == b"abcdef" + bytes(range(16))
 

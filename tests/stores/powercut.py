@@ -106,9 +106,7 @@ def _subsets(count: int) -> list[list[int]]:
 
 
 def _is_reachable(path: Path, names: dict[Path, int], root: Path) -> bool:
-    return path.parent == root or (
-        path.parent in names and _is_reachable(path.parent, names, root)
-    )
+    return path.parent == root or (path.parent in names and _is_reachable(path.parent, names, root))
 
 
 def _content(file: _File, contents: str) -> bytes:

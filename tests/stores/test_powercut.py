@@ -110,7 +110,7 @@ def test_power_cut_of_a_store_that_forgets_a_sync(tmp_path: Path, deaf_to: str) 
 
 
 def test_power_cut_after_another_process_made_the_folder(tmp_path: Path) -> None:
-    """A folder found, made a moment ago and not durable yet, is made durable by who relies on it."""
+    """A folder that is there but not durable yet is made durable by whoever relies on it."""
     session = _Session(tmp_path / "real")
     session.root.mkdir()
     for folder in ("out", "out/log"):

@@ -1,1 +1,5 @@
-"""The commands."""
+"""The command `onward`. Each subcommand is a file here, imported only when it is used."""
+
+from onward.cli.main import main
+
+__all__ = ["main"]

@@ -8,7 +8,7 @@ streams of bit generators stable; `Generator.permutation` is not promised).
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
 
+_SEEDS_IN_BLOCK = 1024
+
 
 def derive_seed(*parts: int | str) -> int:
     """A 64-bit seed that depends on every part, and on nothing else.
@@ -25,8 +27,20 @@ def derive_seed(*parts: int | str) -> int:
     >>> derive_seed(1, 2, "mix") == derive_seed(1, 2, "mix") != derive_seed(1, 2, "replay")
     True
     """
-    text = json.dumps(parts, separators=(",", ":"))
-    return int.from_bytes(blake3.blake3(text.encode("ascii")).digest(length=8), "little")
+    # As Python writes a tuple, such as (1, 2, 'mix'); NumPy's numbers are written in other ways.
+    text = ascii(tuple(part if isinstance(part, str) else int(part) for part in parts))
+    return int.from_bytes(blake3.blake3(text.encode()).digest(length=8), "little")
+
+
+def batch_seeds(epoch_seed: int, first: int = 0) -> Iterator[int]:
+    """A seed for each batch of an epoch, from batch `first` on, without end.
+
+    Drawn in blocks, because a seed of its own for every batch costs what the loader cannot spare.
+    """
+    for block in itertools.count(first // _SEEDS_IN_BLOCK):
+        seeds = np.random.Philox(key=epoch_seed + (block << 64)).random_raw(_SEEDS_IN_BLOCK)
+        yield from seeds[first % _SEEDS_IN_BLOCK :].tolist()
+        first = 0
 
 
 def permutation(n: int, seed: int) -> Indices:
@@ -77,7 +91,9 @@ class EpochOrder:
 
     def batches(self, first: int = 0) -> Iterator[list[int]]:
         """Every batch from `first` on."""
-        return map(self.batch, range(first, len(self)))
+        size, indices = self.batch_size, self.indices
+        for start in range(first * size, len(self) * size, size):
+            yield indices[start : start + size].tolist()
 
     def _replayed(self) -> Indices:
         count = replayed_items(len(self.new), len(self.old), self.replay)

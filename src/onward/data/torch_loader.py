@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from torch.utils.data import default_collate
 
-from onward.data.order import EpochOrder, Indices, derive_seed, epoch_batches, replayed_items
+from onward.data.order import (
+    EpochOrder,
+    Indices,
+    batch_seeds,
+    derive_seed,
+    epoch_batches,
+    replayed_items,
+)
 from onward.data.torch_fetching import Fetcher, SeededBatches
 from onward.data.torch_position import PositionedLoader
 
@@ -88,11 +95,9 @@ class Loader(PositionedLoader):
         )
 
     def _batches(self, epoch: int, first: int) -> Iterator[Any]:
-        jobs = (
-            (derive_seed(self._seed, self._increment, epoch, number), indices)
-            for number, indices in enumerate(self.order(epoch).batches(first), first)
-        )
-        return self._fetcher.fetch(jobs, seed=derive_seed(self._seed, self._increment, epoch))
+        seed = derive_seed(self._seed, self._increment, epoch)
+        jobs = zip(batch_seeds(seed, first), self.order(epoch).batches(first), strict=False)
+        return self._fetcher.fetch(jobs, seed=seed)
 
     def _settings(self) -> dict[str, Any]:
         return {

@@ -14,19 +14,22 @@ class PositionedLoader(ABC):
     """Iterates epoch by epoch, knows where it is, and can begin anywhere.
 
     The position is `epoch` and `batches_taken`: the batches of that epoch that were handed to the
-    training loop, not those prefetched. An iteration that runs to its end moves on to the next
-    epoch; so does a new iteration after one that was broken off.
+    training loop, not those prefetched. At the end of an iteration the position stays at the end of
+    its epoch, because the loop's own epoch may not be over; the next iteration begins the next
+    epoch. So does one that follows an iteration that was broken off.
 
     `on_first_batch` is called right before the first batch of an iteration is handed out (loaded
     already, so that loading cannot disturb what the hook sets up), or before the iteration ends if
-    no batch was left. `on_end` is called when an iteration has run to its end.
+    no batch was left. `on_wait` is called before every batch is handed out.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
         self.batches_taken = 0
+        self.iterating = False
+        """Whether a batch was handed out and the iteration has not ended."""
         self.on_first_batch: Callable[[], None] | None = None
-        self.on_end: Callable[[], None] | None = None
+        self.on_wait: Callable[[], None] | None = None
         self._placed = True
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
@@ -39,17 +42,20 @@ class PositionedLoader(ABC):
             self.start_at(self.epoch + 1)
         self._placed = False
         first = self.batches_taken
-        for number, batch in enumerate(self._batches(self.epoch, first), first):
-            if number == first and self.on_first_batch is not None:
-                self.on_first_batch()
-            forget_spare_gaussian()
-            self.batches_taken = number + 1
-            yield batch
+        try:
+            for number, batch in enumerate(self._batches(self.epoch, first), first):
+                if self.on_wait is not None:
+                    self.on_wait()
+                if number == first and self.on_first_batch is not None:
+                    self.on_first_batch()
+                forget_spare_gaussian()
+                self.batches_taken = number + 1
+                self.iterating = True
+                yield batch
+        finally:
+            self.iterating = False
         if self.batches_taken == first and self.on_first_batch is not None:
             self.on_first_batch()
-        self.start_at(self.epoch + 1)
-        if self.on_end is not None:
-            self.on_end()
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and the settings on which its meaning depends."""

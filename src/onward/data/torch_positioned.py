@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from onward.data.order import derive_seed
+from onward.data.order import batch_seeds, derive_seed
 from onward.data.torch_fetching import Fetcher, Isolated, SeededBatches
 from onward.data.torch_position import PositionedLoader
 
@@ -142,9 +142,10 @@ class _ByIndices:
         )
 
     def batches(self, epoch: int, first: int) -> Iterator[Any]:
+        seed = self._seeds.of(epoch)
         wanted = itertools.islice(self._in_order(epoch), first, None)
-        jobs = ((self._seeds.of(epoch, k), indices) for k, indices in enumerate(wanted, first))
-        return self._fetcher.fetch(jobs, seed=self._seeds.of(epoch))
+        jobs = zip(batch_seeds(seed, first), wanted, strict=False)
+        return self._fetcher.fetch(jobs, seed=seed)
 
     def state(self) -> None:
         return None
@@ -221,10 +222,11 @@ def _isolated_batches(
     loader: Any, isolated: Isolated, seeds: _Seeds, epoch: int, first: int
 ) -> Iterator[Any]:
     """The batches that `loader` gives next, none of which touches the program's randomness."""
-    with isolated.seeded(seeds.of(epoch)):
+    epoch_seed = seeds.of(epoch)
+    with isolated.seeded(epoch_seed):
         source = iter(loader)
-    for number in itertools.count(first):
-        with isolated.seeded(seeds.of(epoch, number)):
+    for seed in batch_seeds(epoch_seed, first):
+        with isolated.seeded(seed):
             try:
                 batch = next(source)
             except StopIteration:

@@ -12,7 +12,8 @@ kind of object becomes in a tree:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,18 +27,19 @@ from onward.frameworks.torch_randomness import capture_randomness, restore_rando
 from onward.frameworks.torch_tensors import freeze, moved_like, thaw
 
 __all__ = [
+    "after_optimizer_step",
     "capture",
     "capture_randomness",
     "differences",
     "differences_for_new_budget",
     "differences_in_weights",
+    "evaluating",
     "learning_rates",
     "name",
     "restore",
     "restore_for_new_budget",
     "restore_randomness",
     "restore_weights",
-    "trainable_steps_hook",
     "version",
 ]
 
@@ -155,23 +157,40 @@ def restore_weights(objects: Objects, tree: Tree) -> None:
         torch_modules.restore(module, tree[key])
 
 
-def trainable_steps_hook(
-    optimizer: torch.optim.Optimizer, callback: Callable[[], object]
-) -> Callable[[], None]:
-    """Calls `callback` after every step that `optimizer` takes; returns what ends that.
+def after_optimizer_step(value: Any, call: Callable[[], None]) -> Callable[[], None] | None:
+    """Has `call` called after every step of `value`; returns what ends that, None if no optimizer.
 
     A step that `GradScaler` skips, because gradients overflowed, is not a step.
     """
+    if not isinstance(value, torch.optim.Optimizer):
+        return None
 
     def after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        callback()
+        call()
 
-    return optimizer.register_step_post_hook(after_step).remove
+    return value.register_step_post_hook(after_step).remove
 
 
-def learning_rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    """The learning rate of each parameter group, as it is now."""
-    return [float(group["lr"]) for group in optimizer.param_groups]
+def learning_rates(value: Any) -> list[float]:
+    """The learning rate of each parameter group, as it is now; empty if `value` has none."""
+    if not isinstance(value, torch.optim.Optimizer):
+        return []
+    return [float(group["lr"]) for group in value.param_groups]
+
+
+@contextmanager
+def evaluating(objects: Objects) -> Iterator[None]:
+    """Modules in evaluation mode and no gradients, as they were before afterwards."""
+    modules = [part for module in _modules(objects).values() for part in module.modules()]
+    modes = [part.training for part in modules]
+    for part in modules:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in zip(modules, modes, strict=True):
+            part.training = mode
 
 
 def _restore_others(objects: Objects, tree: Tree) -> None:

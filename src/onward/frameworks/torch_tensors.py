@@ -6,6 +6,7 @@ import enum
 import warnings
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,24 @@ def thaw(tree: Any, place: Place = torch.clone) -> Any:
     return tree
 
 
+@dataclass(frozen=True)
+class _Memory:
+    """Equal for what lies in the same memory in the same way.
+
+    Keeps that memory, because an address says nothing once it can be given to someone else.
+    """
+
+    place: tuple[Any, ...]
+    kept: Any = field(compare=False, repr=False)
+
+
+def _memory_of(tensor: torch.Tensor) -> _Memory:
+    storage = tensor.untyped_storage()
+    layout = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+    values = (tensor.dtype, tensor.is_conj(), tensor.is_neg())
+    return _Memory((str(tensor.device), storage.data_ptr(), *layout, *values), storage)
+
+
 def moved_like(value: Any, live: Any) -> Any:
     """`value` with each tensor on the device where `live` has one in the same place."""
     match value, live:
@@ -92,18 +111,15 @@ def leaf_of(tensor: torch.Tensor, path: str) -> TensorLeaf:
     """`tensor` as a leaf: shares its memory if that is on the host, contiguous and in order."""
     dtype = describe(tensor, path)
     detached = tensor.detach().resolve_conj().resolve_neg()
-    identity = None
-    if tensor.numel():
-        storage = tensor.untyped_storage().data_ptr()
-        place = (str(tensor.device), storage, tensor.storage_offset())
-        identity = ("torch", *place, tuple(tensor.shape), tensor.stride(), dtype)
-    flat = detached.cpu().contiguous().reshape(-1)
+    dense = detached.cpu().contiguous()
+    # Not reshape(-1): a single element may be contiguous and yet have any stride.
+    flat = dense.as_strided((dense.numel(),), (1,))
     return TensorLeaf(
         dtype=dtype,
         shape=tuple(tensor.shape),
         kind="torch",
         data=flat.view(torch.uint8).numpy(),
-        identity=identity,
+        identity=_memory_of(tensor) if tensor.numel() else None,
     )
 
 
@@ -265,16 +281,14 @@ def _numpy_leaf(array: npt.NDArray[Any], path: str) -> TensorLeaf:
             why="only plain arrays of numbers are stored",
             do="store plain arrays of numbers instead",
         )
-    identity = None
-    if array.size and array.dtype.str == little:
-        identity = ("numpy", array.ctypes.data, array.shape, array.strides, little)
     flat = np.ascontiguousarray(array, dtype=little).reshape(-1)
+    place = ("numpy", array.ctypes.data, array.shape, array.strides, array.dtype.str)
     return TensorLeaf(
         dtype=_NUMPY_NAMES[little],
         shape=array.shape,
         kind="numpy",
         data=flat.view(np.uint8),
-        identity=identity,
+        identity=_Memory(place, array) if array.size else None,
     )
 
 

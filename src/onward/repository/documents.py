@@ -19,8 +19,12 @@ MAX_MANIFEST_BYTES = 64 << 20
 MAX_SUMMARY_BYTES = 256 << 20
 MAX_COUNT = (1 << 53) - 1
 _MAX_DIGITS = 400  # no finite float needs more; int() of a megabyte of digits is quadratic
+_BYTES_PER_VALUE = 16  # `[],[],[],…` takes 25 times its length in memory: so many are no document
 
-_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{\]}]', re.DOTALL)
+# A string that never ends is one match too: searched again from each quote in it, a hostile document
+# would take quadratic time.
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 T = TypeVar("T")
 
@@ -36,11 +40,16 @@ def to_bytes(document: Any) -> bytes:
 
 
 def from_bytes(data: bytes, *, name: str, max_bytes: int) -> dict[str, Any]:
-    """Parses an untrusted document into plain values, or raises `Damaged` or `NewerFormat`."""
+    """Parses an untrusted document into plain values, or raises `Damaged` or `NewerFormat`.
+
+    Takes memory of at most a dozen times `max_bytes`.
+    """
     if len(data) > max_bytes:
         raise Damaged(f"{name} is {len(data):,} bytes long", why=f"the limit is {max_bytes:,}")
     try:
         text = data.decode("utf-8")
+        if sum(map(text.count, ",[{")) > max_bytes // _BYTES_PER_VALUE:
+            raise ValueError("it holds too many values")
         _check_depth(text)
         document = json.loads(
             text,
@@ -49,6 +58,8 @@ def from_bytes(data: bytes, *, name: str, max_bytes: int) -> dict[str, Any]:
             parse_int=_bounded_int,
             parse_float=_finite_float,
         )
+        if _SURROGATE.search(text):
+            to_bytes(document)  # fails where half a pair stands alone: no text can hold that
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{name} is not a readable document", why=str(error)) from error
     if not isinstance(document, dict):
@@ -56,12 +67,12 @@ def from_bytes(data: bytes, *, name: str, max_bytes: int) -> dict[str, Any]:
     version = document.get("format")
     if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
         raise NewerFormat(
-            f"{name} has format {version}",
+            f"{name} has format {str(version)[:20]}",
             why=f"this Onward reads format {FORMAT}",
             do="upgrade onward, or read the output with the version that wrote it",
         )
     if version != FORMAT or isinstance(version, bool):
-        raise Damaged(f"{name} is not a readable document", why=f"its format is {version!r}")
+        raise Damaged(f"{name} is not a readable document", why=f"its format is {version!r:.40}")
     return document
 
 
@@ -93,7 +104,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {key!r} appears twice in one object")
+                raise ValueError(f"the key {key!r:.80} appears twice in one object")
             seen.add(key)
     return result
 

@@ -8,14 +8,24 @@ under the next number; if a claim did, this writer is `Fenced`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
-from onward.errors import Conflict, Damaged, Fenced, Missing, NotAnOutput
+from onward.errors import Conflict, Damaged, Fenced, Missing, NotAnOutput, OnwardError
 from onward.repository.documents import digest_of
-from onward.repository.fetching import fetch_pack
+from onward.repository.fetching import (
+    Progress,
+    check_space,
+    fetch_pack,
+    fetched_bytes,
+    transfer_all,
+)
 from onward.repository.history import History
 from onward.repository.manifest import Manifest, PackRef, manifest_key
 from onward.repository.packs import pack_key
@@ -25,18 +35,22 @@ from onward.repository.summary import SUMMARY_KEY, write_summary
 from onward.repository.writer import Writer
 from onward.stores.base import Chunk, Store
 from onward.stores.local import LocalStore
+from onward.stores.os_errors import written
 
 _PUSH_CHUNK = 8 << 20
-
-Progress = Callable[[int], None]
+_DOCUMENTS_AT_ONCE = 8
 
 
 @dataclass(slots=True)
 class Stranded:
-    """Local commits that could not be pushed, because another writer took over before."""
+    """Local commits that can never be pushed: how many, why, and where they are kept.
+
+    `folder` is a whole output of its own, for `onward log`, `onward export` or `--branch`.
+    """
 
     commits: list[Commit] = field(default_factory=list)
-    taken_by: str = ""
+    why: str = ""
+    folder: Path | None = None
 
 
 class Mirror:
@@ -54,52 +68,56 @@ class Mirror:
         """Makes the local log equal to the remote one, pushing first what was left behind.
 
         Commits of an earlier process on this machine that were acknowledged but not pushed are
-        pushed now, unless another writer has claimed the output since: those are returned and
-        their packs stay in the working copy.
+        pushed now. Where that is impossible, because another writer has claimed the output since
+        or because they are damaged here, they are set aside and returned.
         """
+        self.remote.refresh()
+        stranded = Stranded()
         try:
             self.local.log.load()
-        except (NotAnOutput, Damaged):
-            self._rebuild_log()
-            return Stranded()
-        stranded = Stranded()
-        if self.local.history.repository != self.remote.history.repository:
-            self._rebuild_log()
-            return stranded
-        left = self.unpushed()
-        try:
-            for commit in left:
-                self._push_commit(commit, progress)
-        except (Fenced, Conflict):
-            stranded = Stranded(self.unpushed(), self.remote.history.who)
+            if self.local.history.repository != self.remote.history.repository:
+                stranded = self._set_aside("the output is not the one that they were made for")
+            else:
+                self.push(progress=progress)
+        except NotAnOutput:
+            pass
+        except (Fenced, Conflict, Damaged) as error:
+            stranded = self._set_aside(error.why or error.what)
         self._rebuild_log()
         return stranded
 
-    def pull_checkpoint(
-        self, commit: Commit, *, progress: Progress | None = None
-    ) -> Manifest:
+    def pull_checkpoint(self, commit: Commit, *, progress: Progress | None = None) -> Manifest:
         """Fetches the manifest and the packs that this checkpoint needs, each verified.
 
         What is here already is not fetched again; a transfer that was cut off goes on where it
         stopped. Raises `Damaged` if the bytes at the store are not what was written.
         """
-        manifest = self.remote.manifest(commit)
-        for pack, ref in manifest.packs.items():
-            fetch_pack(self.remote.store, self.local_store, pack_key(pack), ref, progress=progress)
-        key = manifest_key(commit.checkpoint)
-        data = self.remote.store.read(key)
-        if not self._is_here(key, PackRef(len(data), digest_of(data))):
-            self.local_store.put(key, [data], len(data))
-        self._held.update(manifest.packs)
+        (manifest,) = self.pull_checkpoints([commit], progress=progress)
         return manifest
 
-    def missing_bytes(self, manifest: Manifest) -> int:
-        """Bytes of packs that `pull_checkpoint` would still have to fetch."""
-        return sum(
-            ref.size
-            for pack, ref in manifest.packs.items()
-            if not self._has_size(pack_key(pack), ref.size)
-        )
+    def pull_checkpoints(
+        self, commits: Iterable[Commit], *, progress: Progress | None = None
+    ) -> list[Manifest]:
+        """Fetches several checkpoints, packs that they share only once.
+
+        Raises `NoSpace` before anything is fetched if not all of it would fit.
+        """
+        manifests = self.manifests(commits)
+        check_space(self.local_store.folder, missing_bytes(self.local_store, manifests))
+        packs = {pack: ref for manifest in manifests for pack, ref in manifest.packs.items()}
+        transfer_all((partial(self._pull_pack, pack, ref) for pack, ref in packs.items()), progress)
+        for manifest in manifests:
+            key = manifest_key(manifest.checkpoint)
+            data = self.remote.store.read(key)
+            if not self._is_here(key, PackRef(len(data), digest_of(data))):
+                self.local_store.put(key, [data], len(data))
+        self._held.update(packs)
+        return manifests
+
+    def manifests(self, commits: Iterable[Commit]) -> list[Manifest]:
+        """The verified manifests of remote checkpoints."""
+        with ThreadPoolExecutor(_DOCUMENTS_AT_ONCE) as pool:
+            return list(pool.map(self.remote.manifest, commits))
 
     def claim(self, who: str) -> Writer:
         """Claims the remote output, then copies the claim into the local log."""
@@ -115,7 +133,12 @@ class Mirror:
         known = self.remote.history.commits
         return [c for c in self.local.history.commits.values() if c.checkpoint not in known]
 
-    def push(self, *, progress: Progress | None = None) -> list[Commit]:
+    def push(
+        self,
+        *,
+        progress: Progress | None = None,
+        on_pushed: Callable[[Commit], None] | None = None,
+    ) -> list[Commit]:
         """Pushes every local commit in order; returns those pushed.
 
         Raises `Fenced` when another writer claimed the output, `StoreError` when the store does
@@ -125,6 +148,8 @@ class Mirror:
         for commit in self.unpushed():
             self._push_commit(commit, progress)
             pushed.append(commit)
+            if on_pushed is not None:
+                on_pushed(commit)
         return pushed
 
     def _push_commit(self, commit: Commit, progress: Progress | None) -> None:
@@ -141,13 +166,18 @@ class Mirror:
             claimed_generation=commit.generation,
         )
 
+    def _pull_pack(self, pack: str, ref: PackRef, progress: Progress) -> None:
+        fetch_pack(self.remote.store, self.local_store, pack_key(pack), ref, progress=progress)
+
     def _push_pack(self, pack: str, ref: PackRef, progress: Progress | None) -> None:
         key = pack_key(pack)
-        try:
-            if self.remote.store.size(key) == ref.size:
-                return
-        except Missing:
-            pass
+        if not _has_size(self.local_store, key, ref.size):
+            raise Damaged(
+                f"pack {pack} cannot be pushed",
+                why=f"its file in {self.local_store.url} is gone or cut short",
+            )
+        if _has_size(self.remote.store, key, ref.size):
+            return
         self.remote.store.put(key, _FileChunks(self.local_store, key, ref.size, progress), ref.size)
 
     # The local log is a cache of the remote one.
@@ -192,14 +222,50 @@ class Mirror:
             return self.remote.history.head_digest
         return digest_of(self.remote.store.read(record_key(seq)))
 
-    def _has_size(self, key: str, size: int) -> bool:
+    def _set_aside(self, why: str) -> Stranded:
+        """Keeps the local repository under second names before its log becomes the remote's."""
         try:
-            return self.local_store.size(key) == size
-        except Missing:
-            return False
+            commits = self.unpushed()
+        except OnwardError:
+            commits = []  # damaged: whoever looks at the folder will see how far it can be read
+        folder = (
+            self.local_store.folder.parent
+            / "stranded"
+            / (commits[-1].checkpoint if commits else self.local.history.head_digest[:16])
+        )
+        with written(f"could not keep checkpoints that cannot be pushed in {folder}"):
+            for entry in self.local_store.list("onward/"):
+                if entry.key.startswith("onward/incoming/"):
+                    continue
+                source, target = self.local_store.path(entry.key), folder / entry.key
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                os.link(source, target)
+        for commit in commits:
+            self.local_store.delete(manifest_key(commit.checkpoint))
+        return Stranded(commits, why, folder)
 
     def _is_here(self, key: str, ref: PackRef) -> bool:
-        return self._has_size(key, ref.size) and digest_of(self.local_store.read(key)) == ref.digest
+        if not _has_size(self.local_store, key, ref.size):
+            return False
+        return digest_of(self.local_store.read(key)) == ref.digest
+
+
+def missing_bytes(local: LocalStore, manifests: Iterable[Manifest]) -> int:
+    """Bytes of packs that would have to be fetched into a working copy for these checkpoints."""
+    packs = {pack: ref for manifest in manifests for pack, ref in manifest.packs.items()}
+    return sum(
+        max(0, ref.size - fetched_bytes(local, pack_key(pack)))
+        for pack, ref in packs.items()
+        if not _has_size(local, pack_key(pack), ref.size)
+    )
+
+
+def _has_size(store: Store, key: str, size: int) -> bool:
+    try:
+        return store.size(key) == size
+    except Missing:
+        return False
 
 
 def _rebased(commit: Commit, manifest: Manifest, history: History) -> AnyRecord:
@@ -230,4 +296,3 @@ class _FileChunks:
             yield data
             if self._progress is not None:
                 self._progress(len(data))
-

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from onward.errors import Damaged, UsageError
+from onward.errors import Damaged, Unstorable, UsageError
 from onward.repository.documents import (
     FORMAT,
     MAX_COUNT,
@@ -20,14 +20,16 @@ from onward.repository.documents import (
     to_bytes,
 )
 
+NO_DIGEST = "0" * 64
+MAX_TEXT = 2000
+
 Hex32: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 CheckpointId: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 Digest: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
-Text: TypeAlias = Annotated[str, Meta(max_length=2000)]
+Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
 Metrics: TypeAlias = dict[str, float | None]
 
-NO_DIGEST = "0" * 64
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _COMPUTED = re.compile(r"latest|best|v[0-9]+")
 _LOOKS_LIKE_ID = re.compile(r"[0-9a-f]{4,16}")
@@ -109,12 +111,36 @@ def parse_record(data: bytes, seq: int) -> AnyRecord:
 
 
 def record_bytes(record: AnyRecord) -> bytes:
-    """The stored form of a record."""
-    return to_bytes(msgspec.to_builtins(record))
+    """The stored form of a record, or `Unstorable` if no reader would accept it.
+
+    Records stay for ever: one that cannot be read would end the log for good.
+    """
+    try:
+        data = to_bytes(msgspec.to_builtins(record))
+        parse_record(data, record.seq)
+    except (Damaged, ValueError, TypeError) as error:
+        kind = type(record).__name__.lower()
+        why = error.why if isinstance(error, Damaged) else str(error)
+        raise Unstorable(f"this {kind} cannot be recorded", why=why) from error
+    return data
+
+
+def for_people(text: str) -> str:
+    """`text` as a document can hold it: no half surrogate pairs, not too long."""
+    return text.encode("utf-8", "replace").decode("utf-8")[:MAX_TEXT]
 
 
 def record_key(seq: int) -> str:
     return f"onward/log/{seq:020d}.json"
+
+
+def may_be_alias(name: str) -> bool:
+    """Whether an alias may be called so."""
+    return bool(
+        _ALIAS.fullmatch(name)
+        and not _COMPUTED.fullmatch(name)
+        and not _LOOKS_LIKE_ID.fullmatch(name)
+    )
 
 
 def checked_alias(name: str) -> str:
@@ -123,7 +149,7 @@ def checked_alias(name: str) -> str:
         raise UsageError(
             f"{name!r} cannot be assigned", why="it is computed from the log", do="use another name"
         )
-    if not _ALIAS.fullmatch(name) or _LOOKS_LIKE_ID.fullmatch(name):
+    if not may_be_alias(name):
         raise UsageError(
             f"{name!r} is not a valid alias",
             why="an alias is a letter, then letters, digits, '.', '_' or '-', at most 64 of them, "

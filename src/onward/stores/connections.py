@@ -152,7 +152,8 @@ def _connection(
             "max_retries": 100,  # the deadline is what ends them
             "retry_timeout": timedelta(seconds=deadline_s),
             "backoff": {
-                "init_backoff": timedelta(milliseconds=100),
+                # Less than the longest: the client panics where they are equal.
+                "init_backoff": timedelta(seconds=min(0.1, deadline_s / 20)),
                 "max_backoff": timedelta(seconds=min(5.0, deadline_s / 4)),
                 "base": 2,
             },

@@ -75,9 +75,10 @@ class FaultPlan:
                 if fault.verb in (None, verb) and self._counts[fault.verb] == fault.at
             ]
         self._fail(due, "before")
-        answer = call()
-        self._fail(due, "after")
-        return answer
+        try:
+            return call()
+        finally:  # the reply is lost whether it is an answer or an error
+            self._fail(due, "after")
 
     def _fail(self, due: list[Fault], when: When) -> None:
         for fault in due:

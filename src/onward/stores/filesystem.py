@@ -118,17 +118,20 @@ class RealFileSystem:
         os.unlink(path)
 
     def unlink_abandoned(self, path: Path) -> bool:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            # For writing, because NFS grants exclusive locks to nobody else.
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except PermissionError:
+            return False  # another user's
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False  # somebody holds it, or nobody can say
+        else:
             os.unlink(path)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                return False
-            raise
+            return True
         finally:
             os.close(file)
-        return True
 
     def fsync_folder(self, path: Path) -> None:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

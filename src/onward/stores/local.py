@@ -56,6 +56,7 @@ class LocalStore:
         temporary = self._write_temporary(path, [data], len(data))
         try:
             self._link(temporary, path)
+            # If this fails, a whole object stands there that may not outlast a power cut.
             self._fsync_folder(path.parent)
         finally:
             # Dying before this leaves a second name of the same file, which sweeping removes.
@@ -182,7 +183,7 @@ class LocalStore:
             finally:
                 with written(what):
                     self._filesystem.close(file)
-            with written(what):
+            with written(what), _swept(path):
                 stored_bytes = self._filesystem.facts(temporary).size_bytes
             if stored_bytes != size_bytes:
                 raise StoreError(what, why=f"{stored_bytes:,} of {size_bytes:,} bytes arrived")
@@ -232,8 +233,8 @@ class LocalStore:
 
     @contextmanager
     def _existing(self, key: str) -> Iterator[Path]:
-        path = self.path(key)
-        self._inside(path, key)
+        path = self.folder / checked_key(key)
+        self._inside(path, key)  # all of it: the file itself may be a link
         with looked_up(f"could not read {path}"):
             try:
                 yield path

@@ -23,6 +23,11 @@ _MOST_PARTS = 10_000  # of one upload, in Amazon's S3
 _CLIENTS = {"s3": "S3Store", "obs": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
 
+def part_bytes_for(size_bytes: int) -> int:
+    """How large the parts of an upload are; more only where there would be too many of them."""
+    return max(PART_BYTES, -(-size_bytes // _MOST_PARTS))
+
+
 class ObjectStore:
     """Objects below a prefix in a bucket.
 
@@ -64,7 +69,7 @@ class ObjectStore:
     def put(self, key: str, chunks: Iterable[Chunk], size_bytes: int) -> None:
         checked_key(key)
         fingerprint = Fingerprint()
-        part_bytes = max(PART_BYTES, -(-size_bytes // _MOST_PARTS))
+        part_bytes = part_bytes_for(size_bytes)
         views = counted(chunks, size_bytes, key)
         if size_bytes <= part_bytes:
             whole = b"".join(in_parts(views, max(1, size_bytes)))
@@ -94,7 +99,7 @@ class ObjectStore:
                 raise
 
     def size(self, key: str) -> int:
-        return int(self._head(key, "size")["size"])
+        return int(self._head(key)["size"])
 
     def list(self, prefix: str) -> Iterator[Entry]:
         # The client knows only whole folders as prefixes.
@@ -144,26 +149,30 @@ class ObjectStore:
                 upload.result()
 
     def _verify(self, key: str, fingerprint: Fingerprint) -> None:
-        found = self._head(key, "put")
-        if found["size"] == fingerprint.size_bytes:
-            if fingerprint.is_etag(found["e_tag"]):
+        try:
+            found = self._head(key)
+            if found["size"] != fingerprint.size_bytes:
+                why = f"it holds {found['size']:,} bytes of {fingerprint.size_bytes:,}"
+            elif fingerprint.is_etag(found["e_tag"]) or self._holds(key, fingerprint):
                 return
-            with self._translated("read", key):
-                stream = self._obstore.get(self._client, key).stream(min_chunk_size=PART_BYTES)
-                if fingerprint.is_content(stream):
-                    return
-            why = "what it gives back is not what was sent"
-        else:
-            why = f"it holds {found['size']:,} bytes of {fingerprint.size_bytes:,}"
+            else:
+                why = "what it gives back is not what was sent"
+        except Missing:
+            why = "it took the upload and does not have it"
         raise StoreError(
             f"{self.url} does not hold {key!r} as it was sent",
             why=why,
             do="store it again; if that happens again, do not trust this store",
         )
 
-    def _head(self, key: str, verb: Verb) -> Any:
+    def _holds(self, key: str, fingerprint: Fingerprint) -> bool:
+        with self._translated("read", key):
+            stream = self._obstore.get(self._client, key).stream(min_chunk_size=PART_BYTES)
+            return fingerprint.is_content(stream)
+
+    def _head(self, key: str) -> Any:
         try:
-            with self._translated(verb, key):
+            with self._translated("size", key):
                 found = self._obstore.head(self._client, checked_key(key))
         except Missing:
             # The reply has no body that would tell a missing key from a missing bucket.

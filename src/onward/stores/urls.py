@@ -21,7 +21,8 @@ SCHEMES = {
     "az": "Azure Blob Storage",
     "file": "a folder",
 }
-OPTIONS = ("endpoint", "region", "virtual_hosted")
+_S3_OPTIONS = ("endpoint", "region", "virtual_hosted")
+OPTIONS = {"s3": _S3_OPTIONS, "obs": _S3_OPTIONS, "gs": ("endpoint",), "az": ("endpoint",)}
 
 _HAS_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 _MISTYPED = re.compile(r"(s3a?|obs|gs|gcs|az|file)(:/?|//)(?!/)", re.IGNORECASE)
@@ -39,7 +40,7 @@ class Location:
     scheme: str
     bucket: str
     prefix: str
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     @property
     def is_local(self) -> bool:
@@ -130,24 +131,24 @@ def _in_bucket(scheme: str, rest: str) -> Location:
         kept = [part for part in parts if part not in ("", ".", "..") and "\\" not in part]
         suggestion = "/".join([f"{scheme}://{bucket}", *kept])
         raise _bad(shown, "its path has empty parts, '.', '..' or a backslash", suggestion)
-    return Location(scheme, bucket, prefix, MappingProxyType(_options(shown, query)))
+    return Location(scheme, bucket, prefix, MappingProxyType(_options(scheme, shown, query)))
 
 
-def _options(shown: str, query: str) -> dict[str, str]:
+def _options(scheme: str, shown: str, query: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(options.keys() - set(OPTIONS))
+    unknown = sorted(options.keys() - set(OPTIONS[scheme]))
     if unknown:
         # Their values may be secrets, so that only their names are shown.
         raise BadURL(
             f"{shown} has unknown options: {', '.join(unknown)}",
-            why=f"known ones are {', '.join(OPTIONS)}",
+            why=f"known ones are {', '.join(OPTIONS[scheme])}",
             do="keep credentials in environment variables, not in URLs",
         )
     if options.get("virtual_hosted", "true") not in ("true", "false"):
         raise BadURL(f"{shown}: virtual_hosted is neither true nor false")
     if "endpoint" in options:
         check_endpoint(options["endpoint"])
-    return {name: options[name] for name in OPTIONS if name in options}
+    return {name: options[name] for name in OPTIONS[scheme] if name in options}
 
 
 def check_endpoint(endpoint: str) -> str:

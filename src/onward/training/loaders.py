@@ -134,6 +134,10 @@ class Loaders:
                 self._marks[name] = (loader.epoch, loader.batches_taken)
                 self._teaching = name
 
+    def within_batches(self) -> bool:
+        """Whether the loop is between two batches of some loader, or uses none."""
+        return not self._loaders or any(one.iterating for one in self._loaders.values())
+
     def settled(self) -> bool:
         """Whether every batch taken for training has been followed by an optimizer step."""
         return all(

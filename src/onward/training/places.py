@@ -15,7 +15,8 @@ from blake3 import blake3
 from onward.errors import OnwardError, StoreError, UsageError
 from onward.repository import Writer
 from onward.repository.mirror import Mirror
-from onward.stores import LocalStore, open_store
+from onward.stores import LocalStore, open_store, parse
+from onward.stores.os_errors import written
 
 _PUSH_EVERY_S = 0.5
 _COPIES = 16
@@ -34,14 +35,13 @@ class WorkingFolder:
     claims at the remote output decide who may commit.
     """
 
-    def __init__(self, url: str, *, root: Path | None = None) -> None:
-        digest = blake3(url.encode()).hexdigest(length=8)
-        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in url.rpartition("/")[2])[:40]
-        base = (root or home()) / "outputs"
+    def __init__(self, url: str, *, root: Path | None = None, kind: str = "outputs") -> None:
+        first = self.first_path(url, root=root, kind=kind)
         for number in range(1, _COPIES + 1):
-            self.path = base / (f"{name}-{digest}" + (f"-{number}" if number > 1 else ""))
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[bytes] = (self.path / "lock").open("ab")
+            self.path = first if number == 1 else first.with_name(f"{first.name}-{number}")
+            with written(f"could not make the folder {self.path}"):
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock: IO[bytes] = (self.path / "lock").open("ab")
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -52,6 +52,15 @@ class WorkingFolder:
             f"{_COPIES} processes on this machine already hold working copies of {url}",
             do="stop some of them, or set ONWARD_HOME to another folder",
         )
+
+    @staticmethod
+    def first_path(url: str, *, root: Path | None = None, kind: str = "outputs") -> Path:
+        """Where the folder for `url` is, whether or not it has been made."""
+        location = parse(url)
+        digest = blake3(location.url.encode()).hexdigest(length=8)
+        last = location.prefix.rpartition("/")[2] or location.bucket
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in last)[:40]
+        return (root or home()) / kind / f"{name}-{digest}"
 
     @property
     def output(self) -> Path:
@@ -111,10 +120,10 @@ def claim_working_copy(
     folder = WorkingFolder(url)
     mirror = Mirror(LocalStore(folder.output), open_store(url), single_writer=single_writer)
     stranded = mirror.pull_log()
-    if stranded.commits:
+    if stranded.folder is not None:
         say(
             f"{len(stranded.commits)} checkpoints of an earlier run on this machine cannot be pushed: "
-            f"{stranded.taken_by} took over the output; they stay in {folder.output}"
+            f"{stranded.why}; they are kept in {stranded.folder}"
         )
     history = mirror.remote.history
     if checkpoint or history.latest() is not None:

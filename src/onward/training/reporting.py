@@ -96,7 +96,10 @@ class Lines:
         _say(text)
 
     def progress(self, **facts: Any) -> None:
-        _say(f"epoch {facts.get('epoch', 0) + 1}, {progress_text(facts)}")
+        if "saved" in facts:
+            _say(f"saved step {facts.get('step', 0):,} as {facts['saved']} ({facts['reason']})")
+        else:
+            _say(f"epoch {facts.get('epoch', 0) + 1}, {progress_text(facts)}")
 
     def close(self) -> None:
         return

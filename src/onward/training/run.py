@@ -78,6 +78,7 @@ class Run:
         self._hooks: list[Callable[[], None]] = []
         self._watching_optimizers = False
         self._between_steps = True
+        self._in_epoch = False
         self._save_wanted = ""
         self._pending_randomness: Mapping[str, Any] | None = None
         self._next_report_s = 0.0
@@ -138,14 +139,16 @@ class Run:
             self._loaders.begin_epoch(epoch)
             if not self._loaders.mid_epoch():
                 self._apply_randomness()
+            self._in_epoch = True
             yield epoch
+            self._in_epoch = False
             # With gradients accumulated beyond the epoch's end, the next step's save is the first
             # that can hold all of the state.
             settled = self._between_steps and self._loaders.settled()
             self._epoch = epoch + 1
             self._loaders.end_epoch(epoch + 1)
-            if self._policy.every_epoch and settled:
-                self._save_softly(f"end of epoch {epoch + 1}")
+            if settled and (self._policy.every_epoch or self._save_wanted):
+                self._save_softly(self._save_wanted or f"end of epoch {epoch + 1}")
             self._obey_signal()
 
     def step(self, **metrics: Any) -> None:
@@ -201,10 +204,11 @@ class Run:
     def save(self, reason: str = "asked for") -> str | None:
         """Saves now and returns the checkpoint's id.
 
-        In the middle of gradient accumulation it saves after the next optimizer step instead, and
-        returns None.
+        A checkpoint holds the state after an optimizer step or at an epoch's end, where the loop
+        can take it up again exactly. Called elsewhere (among accumulated gradients, or after the
+        last batch of an epoch) it saves at the next such place instead, and returns None.
         """
-        if not self._between_steps:
+        if not self._between_steps or (self._in_epoch and not self._loaders.within_batches()):
             self._save_wanted = reason
             return None
         return self._commit(reason, finished=False).checkpoint
@@ -338,7 +342,7 @@ class Run:
         self.checkpoint = commit.checkpoint
         self._save_wanted = ""
         self._policy.saved(step=self.global_step, now_s=monotonic_s())
-        self._report(saved=commit.checkpoint)
+        self._report(saved=commit.checkpoint, reason=reason)
         return commit
 
     def _save_softly(self, reason: str) -> None:

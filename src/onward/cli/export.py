@@ -1,0 +1,303 @@
+"""`onward export`: a checkpoint as one ordinary file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from onward import _version
+from onward.cli.contents import RESERVED, contents, top
+from onward.cli.options import best_options, json_option, output_argument, write_json
+from onward.cli.outputs import Found, find_in, open_output
+from onward.cli.progress import byte_progress
+from onward.cli.safetensors_file import SafetensorsStream
+from onward.cli.text import clean, count, size
+from onward.cli.torch_support import torch_files
+from onward.errors import Missing, StateError, UsageError
+from onward.repository import Tensor, read_state
+from onward.stores import Chunk, Location, Store, open_store, parse
+from onward.stores.os_errors import written
+
+_COPY_BYTES = 8 << 20
+_PTH = (".pth", ".pt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Exported:
+    tensors: int
+    size_bytes: int
+    left_out: list[str]
+
+
+@click.command()
+@output_argument
+@click.argument("rest", metavar="[CHECKPOINT] FILE", nargs=-1, required=True)
+@best_options
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["safetensors", "pth"]),
+    help="By default what the name of FILE says, else safetensors.",
+)
+@click.option(
+    "--only",
+    type=click.Choice(["weights", "all"]),
+    help="By default all in a .pth (net, optimizer, epoch), weights in safetensors.",
+)
+@click.option("--model", default="", metavar="NAME", help="Which model, where there are several.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@json_option
+def export(
+    output: str,
+    rest: tuple[str, ...],
+    metric: str,
+    lowest: bool,
+    format_: str | None,
+    only: str | None,
+    model: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a checkpoint (by default the latest) to one ordinary file.
+
+    A safetensors file holds tensors under the names that the model gives them; with several
+    models, or --only all, other names say where in the state they are. Its metadata name the
+    checkpoint. A .pth file has the form {"net", "optimizer", "epoch"}, and torch.load reads it with
+    weights_only=True. FILE may be a URL. It appears whole or not at all.
+    """
+    if len(rest) > 2:
+        raise UsageError(
+            f"export takes an output, a checkpoint and a file, not {1 + len(rest)} arguments",
+            do="onward export OUTPUT [CHECKPOINT] FILE",
+        )
+    checkpoint, file = rest if len(rest) == 2 else ("latest", rest[0])
+    as_pth = format_ == "pth" or (format_ is None and file.lower().endswith(_PTH))
+    target = _Target(file, force=force)
+    found = find_in(open_output(output), checkpoint, metric=metric, lowest=lowest)
+    models = models_in(found, model)
+    if as_pth:
+        done = _export_pth(found, models, target, whole=only != "weights", hidden=as_json)
+    else:
+        done = _export_safetensors(found, models, target, whole=only == "all", hidden=as_json)
+    _say(found, file, done, "pth" if as_pth else "safetensors", as_json=as_json)
+
+
+def models_in(found: Found, wanted: str = "") -> list[str]:
+    """The entries of the state that are models: those that its optimizers train.
+
+    Without an optimizer, every entry that is a flat table of tensors. Raises `UsageError` where
+    `wanted` is none of them, or where there is none.
+    """
+    state = found.manifest.state if isinstance(found.manifest.state, dict) else {}
+    flat = [name for name, entry in state.items() if name not in RESERVED and _is_flat(entry)]
+    if wanted:
+        if wanted not in flat:
+            raise UsageError(
+                f"checkpoint {found.label} has no model {wanted!r}",
+                do=f"use one of {', '.join(flat)}" if flat else "leave --model out",
+            )
+        return [wanted]
+    trained = {
+        str(name).partition(".")[0]
+        for entry in state.values()
+        if _is_optimizer(entry)
+        for group in entry["param_groups"]
+        for name in group.get("params", [])
+    }
+    models = [name for name in flat if name in trained] or flat
+    if not models:
+        raise UsageError(
+            f"checkpoint {found.label} holds no model",
+            why="no entry of its state is a table of tensors",
+            do="export every tensor with --only all",
+        )
+    return models
+
+
+def _is_flat(entry: Any) -> bool:
+    if not isinstance(entry, dict) or entry.keys() == {"device", "state"}:  # a generator
+        return False
+    return any(isinstance(value, dict) and "$tensor" in value for value in entry.values())
+
+
+def _is_optimizer(entry: Any) -> bool:
+    groups = entry.get("param_groups") if isinstance(entry, dict) else None
+    return isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+
+
+def _export_safetensors(
+    found: Found, models: list[str], target: _Target, *, whole: bool, hidden: bool
+) -> _Exported:
+    held = contents(found.manifest)
+    named: dict[str, Tensor] = {}
+    for path, tensor in held.tensors.items():
+        if top(path) in models or whole:
+            named[_name_in_file(path, models)] = tensor
+    left_out = [path for path in held.values if top(path) in models]
+    stream = SafetensorsStream(found.repository.store, named, _metadata(found))
+    target.write(stream, stream.size_bytes, hidden=hidden)
+    return _Exported(len(named), stream.size_bytes, left_out)
+
+
+def _name_in_file(path: str, models: list[str]) -> str:
+    """A parameter's own name where there is one model; else with the model's name before it."""
+    model, _, name = path.partition("/")
+    if model not in models:
+        return path
+    return name if len(models) == 1 else f"{model}.{name}"
+
+
+def _metadata(found: Found) -> dict[str, str]:
+    commit, manifest = found.commit, found.manifest
+    return {
+        "format": "pt" if manifest.framework.name == "torch" else "np",
+        "made_by": f"onward {_version.__version__}",
+        "repository": manifest.repository,
+        "checkpoint": commit.checkpoint,
+        "step": str(commit.step),
+        "epoch": str(commit.epoch),
+        "increment": str(commit.increment),
+        "time": commit.time,
+    }
+
+
+def _export_pth(
+    found: Found, models: list[str], target: _Target, *, whole: bool, hidden: bool
+) -> _Exported:
+    if len(models) > 1:
+        raise UsageError(
+            f"checkpoint {found.label} holds {len(models)} models: {', '.join(models)}",
+            why="a .pth file has room for one",
+            do="choose one with --model, or export to safetensors",
+        )
+    if found.manifest.framework.name != "torch":
+        raise StateError(
+            f"checkpoint {found.label} was made with {found.manifest.framework.name}",
+            why="a .pth file is PyTorch's",
+            do="export to safetensors",
+        )
+    state = found.manifest.state
+    optimizers = [name for name, entry in state.items() if _is_optimizer(entry)] if whole else []
+    keys = [models[0], *optimizers]
+    total = sum(t.size_bytes for p, t in contents(found.manifest).tensors.items() if top(p) in keys)
+    with byte_progress("reading", lambda: total, hidden=hidden) as progress:
+        tree = read_state(found.repository.store, found.manifest, keys=keys, progress=progress)
+    with target.scratch() as scratch:
+        torch_files().write_pth(
+            scratch,
+            net=tree[models[0]],
+            optimizers={name: tree[name] for name in optimizers},
+            extra={"epoch": found.commit.epoch, "step": found.commit.step},
+        )
+        size_bytes = scratch.tell()
+        target.write(_FileChunks(scratch), size_bytes, hidden=hidden)
+    left_out = [name for name in state if name not in (*keys, *RESERVED)] if whole else []
+    return _Exported(len(tree[models[0]]), size_bytes, left_out)
+
+
+def _say(found: Found, file: str, done: _Exported, format_: str, *, as_json: bool) -> None:
+    if as_json:
+        write_json(
+            {
+                "file": file,
+                "format": format_,
+                "checkpoint": found.commit.checkpoint,
+                "step": found.commit.step,
+                "epoch": found.commit.epoch,
+                "tensors": done.tensors,
+                "size_bytes": done.size_bytes,
+                "left_out": done.left_out,
+            }
+        )
+        return
+    what = f"{count(done.tensors, 'tensor')}, {size(done.size_bytes)}"
+    click.echo(f"{clean(file)}: {what} of {found.label}, step {found.commit.step:,}")
+    if done.left_out:
+        click.echo(f"left out: {', '.join(map(clean, done.left_out))}")
+
+
+class _Target:
+    """The file to be: a path or an object, written whole, durable, under its name only then."""
+
+    def __init__(self, file: str, *, force: bool) -> None:
+        location = parse(file)
+        folder, _, self._name = location.prefix.rpartition("/")
+        if not self._name:
+            raise UsageError(f"{file!r} names no file", do="give a file name at the end")
+        self._path = Path(location.prefix) if location.is_local else None
+        if self._path is not None:
+            _check_place(self._path)
+        if location.is_local:
+            folder = folder or "/"
+        place = Location(location.scheme, location.bucket, folder, location.options)
+        self._store: Store = open_store(place.url)
+        self._file = file
+        self._force = force
+        self._refuse_existing()
+
+    def write(
+        self, chunks: SafetensorsStream | _FileChunks, size_bytes: int, *, hidden: bool
+    ) -> None:
+        with byte_progress("writing", lambda: size_bytes, hidden=hidden) as progress:
+            self._store.put(self._name, _Watched(chunks, progress), size_bytes)
+
+    @contextmanager
+    def scratch(self) -> Iterator[IO[bytes]]:
+        """A nameless file, beside the target where that is a file, for what cannot be streamed."""
+        folder = self._path.parent if self._path is not None else None
+        with (
+            written(f"could not write {self._file}"),
+            tempfile.TemporaryFile(dir=folder, prefix=".onward-export-") as file,
+        ):
+            yield file
+
+    def _refuse_existing(self) -> None:
+        if self._force:
+            return
+        try:
+            self._store.size(self._name)
+        except Missing:
+            return
+        raise UsageError(f"{self._file} exists already", do="choose another name, or say --force")
+
+
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", do="make it first")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no ordinary file", do="give the name of a file")
+
+
+class _FileChunks:
+    """An open file from its beginning, piece by piece; may be gone through again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[Chunk]:
+        self._file.seek(0, os.SEEK_SET)
+        while piece := self._file.read(_COPY_BYTES):
+            yield piece
+
+
+class _Watched:
+    """Chunks that report their lengths as they pass; may be gone through again."""
+
+    def __init__(
+        self, chunks: SafetensorsStream | _FileChunks, progress: Callable[[int], None] | None
+    ) -> None:
+        self._chunks, self._progress = chunks, progress
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for chunk in self._chunks:
+            yield chunk
+            if self._progress is not None:
+                self._progress(len(chunk))
+

@@ -1,0 +1,230 @@
+"""`onward log`: the history of an output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import click
+import msgspec
+
+from onward.cli.graph import Graph, in_ascii
+from onward.cli.options import json_option, output_argument, write_json, write_lines
+from onward.cli.outputs import open_output
+from onward.cli.text import clean, count, number, on_terminal, painted, size, when, wrapped
+from onward.repository import Commit, History, Repository, record_key
+from onward.repository.records import Alias, AnyRecord, Claim, Drop, Open, parse_record
+
+_ON_A_TERMINAL = 20
+_METRICS_SHOWN = 12
+_PARALLEL_READS = 16
+
+
+@click.command()
+@output_argument
+@click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@click.option("--all", "everything", is_flag=True, help="All, on a terminal too.")
+@click.option("--graph/--no-graph", default=True, help="The lineage as lines on the left.")
+@click.option("--records", is_flag=True, help="Claims, take-overs, aliases and drops too.")
+@json_option
+def log(
+    output: str, limit: int | None, everything: bool, graph: bool, records: bool, as_json: bool
+) -> None:
+    """List the checkpoints of an output, newest first.
+
+    On a terminal the newest 20 are shown unless -n or --all says otherwise; in a pipe and with
+    --json, all of them.
+    """
+    repository = open_output(output)
+    if limit is None and not everything and on_terminal() and not as_json:
+        limit = _ON_A_TERMINAL
+    commits = list(islice(repository.history.newest_first(), limit))
+    others = _records_beside(repository, commits) if records else []
+    if as_json:
+        write_json(_document(repository, commits, others if records else None))
+    else:
+        write_lines(_lines(repository, commits, others, graph=graph))
+
+
+def _lines(
+    repository: Repository, commits: Sequence[Commit], others: Sequence[AnyRecord], *, graph: bool
+) -> list[str]:
+    history = repository.history
+    now = datetime.now().astimezone()
+    page = _Page(history, now, graph=graph)
+    waiting = list(others)  # newest first, as the commits are
+    for commit in commits:
+        while waiting and waiting[0].seq > commit.seq:
+            page.add_record(waiting.pop(0))
+        page.add(commit)
+    for record in waiting:
+        page.add_record(record)
+    live = len(history.commits) - len(history.dropped)
+    if not live:
+        where = clean(repository.store.url)
+        page.lines.append(f"{where} holds no checkpoint yet; a training run makes the first")
+    elif len(commits) < live:
+        hidden = count(live - len(commits), "older checkpoint")
+        page.lines.append(f"… {hidden}: --all shows them" if on_terminal() else f"… {hidden}")
+    return page.lines
+
+
+class _Page:
+    """The lines, as they come."""
+
+    def __init__(self, history: History, now: datetime, *, graph: bool) -> None:
+        self.lines: list[str] = []
+        self._history = history
+        self._now = now
+        self._versions = history.versions()
+        self._names: dict[str, list[str]] = {}
+        for name, id_ in sorted(history.aliases.items()):
+            self._names.setdefault(id_, []).append(name)
+        latest = history.latest()
+        if latest is not None:
+            self._names.setdefault(latest.checkpoint, []).insert(0, "latest")
+        live = list(history.newest_first())
+        self._predecessor = {
+            newer.checkpoint: older.checkpoint
+            for newer, older in zip(live, live[1:], strict=False)
+        }
+        self._graph = Graph() if graph else None
+        self._plain_lines = _encodes("●│├─╯┴…")
+
+    def add(self, commit: Commit) -> None:
+        node = rest = "  "
+        if self._graph is not None:
+            row = self._graph.add(commit.checkpoint, self._live_ancestor(commit))
+            self.lines += [self._drawn(line) for line in row.before]
+            node, rest = self._drawn(row.node) + " ", self._drawn(row.rest) + " "
+        names = self._names.get(commit.checkpoint, [])
+        facts = [
+            painted(f"v{self._versions[commit.checkpoint]}", "yellow"),
+            commit.checkpoint,
+            f"step {commit.step:,}",
+            f"epoch {commit.epoch:,}",
+            f"increment {commit.increment:,}",
+            *(["finished"] if commit.finished else []),
+            *([painted("(" + ", ".join(map(clean, names)) + ")", "green")] if names else []),
+        ]
+        self.lines.append(node + "  ".join(facts))
+        more = [when(commit.time, self._now), size(commit.stored)]
+        more += self._lineage(commit)
+        more += [f"{clean(key)} {number(value)}" for key, value in _first(commit)]
+        if len(commit.metrics) > _METRICS_SHOWN:
+            more.append(f"+{len(commit.metrics) - _METRICS_SHOWN} metrics")
+        self.lines += wrapped(more, indent=rest + "  ")
+
+    def add_record(self, record: AnyRecord) -> None:
+        margin = self._drawn(self._graph.margin) + " " if self._graph is not None else "  "
+        text = _record_text(record, self._versions)
+        self.lines.append(f"{margin}- {text}  {when(record.time, self._now)}")
+
+    def _live_ancestor(self, commit: Commit) -> str | None:
+        parent = commit.parent
+        while parent is not None and parent in self._history.dropped:
+            parent = self._history.commits[parent].parent
+        return parent
+
+    def _lineage(self, commit: Commit) -> list[str]:
+        parent = commit.parent
+        if parent == self._predecessor.get(commit.checkpoint):
+            return []
+        if parent is None:
+            return ["no parent"]
+        dropped = " (dropped)" if parent in self._history.dropped else ""
+        return [f"from v{self._versions[parent]}{dropped}"]
+
+    def _drawn(self, text: str) -> str:
+        return text if self._plain_lines else in_ascii(text)
+
+
+def _first(commit: Commit) -> list[tuple[str, float | None]]:
+    return list(islice(commit.metrics.items(), _METRICS_SHOWN))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _record_text(record: AnyRecord, versions: dict[str, int]) -> str:
+    match record:
+        case Open():
+            return f"made by {clean(record.made_by)}"
+        case Claim():
+            took_over = "claimed" if record.generation == 1 else "taken over"
+            return f"{took_over} by {clean(record.who)} (generation {record.generation})"
+        case Alias(checkpoint=None):
+            return f"alias {clean(record.name)} removed"
+        case Alias():
+            return f"alias {clean(record.name)} → v{versions[str(record.checkpoint)]}"
+        case Drop():
+            gone = ", ".join(f"v{versions[id_]}" for id_ in record.checkpoints)
+            return f"dropped {gone} ({count(len(record.packs), 'pack')})"
+        case Commit():
+            return f"commit v{versions[record.checkpoint]}"
+
+
+def _records_beside(repository: Repository, commits: Sequence[Commit]) -> list[AnyRecord]:
+    """The records that are no commits, newest first, as far back as the commits that are shown."""
+    history = repository.history
+    oldest_shown = len(commits) == len(history.commits) - len(history.dropped) or not commits
+    start = 0 if oldest_shown else commits[-1].seq
+
+    def read(seq: int) -> AnyRecord:
+        return parse_record(repository.store.read(record_key(seq)), seq)
+
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        found = list(pool.map(read, range(history.seq, start - 1, -1)))
+    return [record for record in found if not isinstance(record, Commit)]
+
+
+def _document(
+    repository: Repository, commits: Sequence[Commit], others: Sequence[AnyRecord] | None
+) -> dict[str, Any]:
+    history = repository.history
+    versions = history.versions()
+    latest = history.latest()
+    document: dict[str, Any] = {
+        "output": repository.store.url,
+        "repository": history.repository,
+        "generation": history.generation,
+        "claimed_by": history.who,
+        "total": len(history.commits) - len(history.dropped),
+        "latest": latest.checkpoint if latest else None,
+        "aliases": history.aliases,
+        "checkpoints": [checkpoint_document(history, versions, commit) for commit in commits],
+    }
+    if others is not None:
+        document["records"] = [msgspec.to_builtins(record) for record in others]
+    return document
+
+
+def checkpoint_document(
+    history: History, versions: dict[str, int], commit: Commit
+) -> dict[str, Any]:
+    """One checkpoint as `--json` shows it, in every command."""
+    return {
+        "checkpoint": commit.checkpoint,
+        "version": versions[commit.checkpoint],
+        "step": commit.step,
+        "epoch": commit.epoch,
+        "increment": commit.increment,
+        "finished": commit.finished,
+        "reason": commit.reason,
+        "time": commit.time,
+        "parent": commit.parent,
+        "parent_dropped": commit.parent in history.dropped,
+        "generation": commit.generation,
+        "stored_bytes": commit.stored,
+        "metrics": commit.metrics,
+        "aliases": history.names_of(commit.checkpoint) if history.aliases else [],
+    }

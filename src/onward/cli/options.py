@@ -1,0 +1,52 @@
+"""Arguments and options that several commands share, and the JSON they all can write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def output_argument(function: F) -> F:
+    """OUTPUT: a folder or a URL."""
+    return click.argument("output", metavar="OUTPUT")(function)
+
+
+def json_option(function: F) -> F:
+    """--json, which every command has."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")(
+        function
+    )
+
+
+def best_options(function: F) -> F:
+    """What `best` means: a metric, and which end of it."""
+    lowest = click.option("--lowest", is_flag=True, help="For CHECKPOINT best: lower is better.")
+    metric = click.option(
+        "--metric", default="", metavar="NAME", help="For CHECKPOINT best: the metric that decides."
+    )
+    return metric(lowest(function))
+
+
+def single_writer_option(function: F) -> F:
+    """The promise that a store without create-if-absent needs."""
+    return click.option(
+        "--single-writer",
+        is_flag=True,
+        help="Promise that nothing else writes there, for stores that cannot keep two apart.",
+    )(function)
+
+
+def write_json(document: Any) -> None:
+    """One line on standard output; plain ASCII, so that nothing in it acts on a terminal."""
+    click.echo(json.dumps(document, allow_nan=False, separators=(",", ":")))
+
+
+def write_lines(lines: list[str]) -> None:
+    """Lines on standard output, all at once."""
+    if lines:
+        click.echo("\n".join(lines))

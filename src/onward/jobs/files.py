@@ -1,0 +1,304 @@
+"""Plain files of an output on an object store: moved both ways, complete ones only, never deleted.
+
+Plain files are what a script writes beside `onward/`, such as `torch.save` does. The rules:
+
+- A file is *whole* once it looked the same in two scans a second apart while no process of the
+  job had it open for writing, or when the script has ended in good order. Only whole files are
+  pushed, from a copy that is proven not to have changed meanwhile.
+- After a crash, what changed and was not found whole is judged by its content: a provably torn
+  file is moved aside; one whose format proves it whole is pushed; logs and tables, which grow line
+  by line, are pushed; what nobody can judge stays where it is, is not pushed, and is named.
+- A local file that changed since it was last pushed or fetched wins over the store's and is
+  pushed; otherwise the store's wins.
+- Deleting a file, here or there, deletes nothing on the other side.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from onward.errors import StoreError
+from onward.jobs.display import Display, Passed, size
+from onward.jobs.fetching import Wanted, fetch
+from onward.jobs.numbers import RULE, choose_latest
+from onward.jobs.open_files import FileId
+from onward.jobs.scanning import FileChunks, Token, is_plain, move_aside, scan, token_of
+from onward.jobs.synced import Synced, SyncState
+from onward.jobs.torn import format_is_known, why_torn
+from onward.repository.fetching import transfer_all
+from onward.stores import Entry, LocalStore, Store
+from onward.stores.os_errors import written
+
+_SETTLED_S = 1.0
+_GROWING = (".log", ".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".out", ".err")
+_TEMPORARY = (".tmp", ".temp", ".part", ".partial", "~")
+
+
+@dataclass(slots=True)
+class Selection:
+    """Which plain files `--predownload` fetches, and which it leaves at the store."""
+
+    rule: str
+    fetched: list[Entry] = field(default_factory=list)
+    here: list[str] = field(default_factory=list)
+    newer_here: list[str] = field(default_factory=list)
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.fetched)
+
+
+class PlainFiles:
+    """Keeps the plain files in a working folder and those at the store in step.
+
+    `folder` is the working folder; its `output` is what the script sees as `--train_url`.
+    """
+
+    def __init__(
+        self,
+        remote: Store,
+        folder: Path,
+        *,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.remote = remote
+        self.local = LocalStore(folder / "output")
+        self.pushed_bytes = 0
+        self.pushed_files = 0
+        self._folder = folder
+        self._say = say
+        self._clock = clock
+        self._state = SyncState(folder)
+        self._first_seen: dict[str, tuple[Token, float]] = {}
+        self._named: set[str] = set()
+        self._counting = threading.Lock()
+
+    def belong_to(self, repository: str) -> None:
+        """Forgets what was in step with another output that was at the same place before."""
+        self._state.belong_to(repository)
+
+    # From the store.
+
+    def select(self, predownload: str) -> Selection:
+        """What a pull would fetch; touches nothing."""
+        if predownload == "no":
+            return Selection("none (--predownload no)")
+        remote = {e.key: e for e in self.remote.list("") if is_plain(e.key)}
+        if predownload == "all":
+            selection, keys = Selection("all"), sorted(remote)
+        else:
+            choice = choose_latest(remote)
+            selection, keys = Selection(RULE, passed_over=choice.passed_over), choice.chosen
+        for key in keys:
+            token = self._token(key)
+            known = self._state.synced.get(key)
+            if token is None:
+                selection.fetched.append(remote[key])
+            elif known is None or known.token != token:
+                selection.newer_here.append(key)
+            elif known.version != remote[key].version:
+                selection.fetched.append(remote[key])
+            else:
+                selection.here.append(key)
+        return selection
+
+    def pull(self, selection: Selection, display: Display) -> None:
+        """Fetches what was selected, after a look at the space on the disk."""
+        if not selection.fetched:
+            return
+
+        def arrived(entry: Entry, path: Path) -> None:
+            self._state.synced[entry.key] = Synced(token_of(path), entry.version)
+
+        wanted = [Wanted(entry, self.local.path(entry.key)) for entry in selection.fetched]
+        try:
+            fetch(
+                self.remote, wanted, incoming=self._folder / "incoming", title="fetching files",
+                display=display, arrived=arrived,
+            )  # fmt: skip
+        finally:
+            self._state.save()
+
+    def hide_pushed(self) -> int:
+        """Removes from the working copy what is safe at the store; returns how many files that was.
+
+        For a script that shall start from nothing, whether or not it ran on this machine before.
+        """
+        hidden = 0
+        for key, token in scan(self.local)[0].items():
+            if self._in_step(key, token):
+                with written(f"could not remove {key} from the working copy"):
+                    self.local.path(key).unlink(missing_ok=True)
+                self._state.synced.pop(key)
+                hidden += 1
+        self._state.save()
+        return hidden
+
+    # To the store.
+
+    def push_whole(
+        self, open_files: Callable[[], set[FileId]], *, allowed: Callable[[], None]
+    ) -> None:
+        """One scan while the script runs: pushes the files that have become whole.
+
+        `allowed` is called before anything is pushed, and raises if it must not be.
+        """
+        settled = self._settled()
+        if settled:
+            being_written = open_files()
+            for key, token in settled:
+                if (token.device, token.inode) in being_written or why_torn(self.local.path(key)):
+                    continue
+                self._state.whole[key] = token
+        if self._state.whole:
+            allowed()
+        for key, token in list(self._state.whole.items()):
+            if self._token(key) == token:
+                self._push_copy(key, token)
+            else:
+                self._state.whole.pop(key, None)
+
+    def judge(self, *, in_order: bool) -> None:
+        """The script has ended, in good order or not: decides which files are whole."""
+        tokens, unfit = scan(self.local)
+        for key in unfit:
+            self._name_once(f"{key!r} is not pushed: its name cannot be stored")
+        for key, token in tokens.items():
+            judged = token in (self._state.whole.get(key), self._state.held.get(key))
+            if self._in_step(key, token) or judged:
+                continue
+            why = why_torn(self.local.path(key))
+            if why and not in_order:
+                aside = move_aside(self.local, key, self._folder / "torn")
+                self._say(f"{key} is torn ({why}): moved to {aside}")
+            elif why:
+                self._state.held[key] = token
+                self._say(f"{key} is not pushed: {why}")
+            elif in_order or format_is_known(self.local.path(key)) or _grows(key):
+                self._state.whole[key] = token
+            else:
+                self._state.held[key] = token
+                self._say(f"{key} is not pushed: it was being written when the script ended")
+        self._state.save()
+
+    def push_rest(self, display: Display) -> None:
+        """Pushes every file that is whole. Nothing may be writing any more."""
+        waiting = {k: t for k, t in self._state.whole.items() if self._token(k) == t}
+        if not waiting:
+            return
+        total = sum(token.size_bytes for token in waiting.values())
+        with display.transfer(f"pushing {len(waiting)} files", total) as passed:
+            transfer_all(
+                [partial(self._push_now, key, token) for key, token in waiting.items()], passed
+            )
+        self._state.save()
+
+    def note_versions(self) -> None:
+        """Learns what the store calls the versions that were pushed, with one listing."""
+        unknown = {k: s for k, s in self._state.synced.items() if not s.version}
+        if unknown:
+            for entry in self.remote.list(""):
+                known = unknown.get(entry.key)
+                if known is not None and known.token.size_bytes == entry.size_bytes:
+                    self._state.synced[entry.key] = Synced(known.token, entry.version)
+            self._state.save()
+
+    def unpushed(self) -> list[str]:
+        """Whole files that the store does not have yet."""
+        return sorted(k for k, t in self._state.whole.items() if self._token(k) == t)
+
+    # Details.
+
+    def _settled(self) -> list[tuple[str, Token]]:
+        tokens, _ = scan(self.local)
+        now_s = self._clock()
+        seen: dict[str, tuple[Token, float]] = {}
+        settled: list[tuple[str, Token]] = []
+        for key, token in tokens.items():
+            if self._in_step(key, token) or self._state.whole.get(key) == token:
+                continue
+            before = self._first_seen.get(key)
+            seen[key] = before if before is not None and before[0] == token else (token, now_s)
+            held = self._state.held.get(key) == token
+            if now_s - seen[key][1] >= _SETTLED_S and not held and not key.endswith(_TEMPORARY):
+                settled.append((key, token))
+        self._first_seen = seen
+        return settled
+
+    def _push_copy(self, key: str, token: Token) -> None:
+        copy = self._folder / "outgoing" / f"{token.inode}-{token.modified_ns}"
+        try:
+            with written(f"could not copy {key} for pushing"):
+                copy.parent.mkdir(exist_ok=True)
+                try:
+                    shutil.copyfile(self.local.path(key), copy)
+                except FileNotFoundError:
+                    self._state.whole.pop(key, None)
+                    return
+            if self._token(key) != token or copy.stat().st_size != token.size_bytes:
+                self._state.whole.pop(key, None)  # it is being written again
+                return
+            self._push(key, token, copy)
+        finally:
+            with suppress(OSError):
+                copy.unlink()
+        self._state.save()
+        self._say(f"pushed {key} ({size(token.size_bytes)})")
+
+    def _push_now(self, key: str, token: Token, passed: Passed) -> None:
+        self._push(key, token, self.local.path(key))
+        passed(token.size_bytes)
+
+    def _push(self, key: str, token: Token, source: Path) -> None:
+        self.remote.put(key, FileChunks(source), token.size_bytes)
+        self._state.synced[key] = Synced(token, "")
+        self._state.whole.pop(key, None)
+        self._state.held.pop(key, None)
+        with self._counting:
+            self.pushed_bytes += token.size_bytes
+            self.pushed_files += 1
+
+    def _in_step(self, key: str, token: Token) -> bool:
+        known = self._state.synced.get(key)
+        return known is not None and known.token == token
+
+    def _token(self, key: str) -> Token | None:
+        try:
+            return token_of(self.local.path(key))
+        except (OSError, StoreError):
+            return None
+
+    def _name_once(self, text: str) -> None:
+        if text not in self._named:
+            self._named.add(text)
+            self._say(text)
+
+
+def _grows(key: str) -> bool:
+    return key.endswith(_GROWING) or "tfevents" in key.rpartition("/")[2]
+
+
+def newest_torn(store: LocalStore, keys: Iterable[str]) -> list[tuple[str, str]]:
+    """The torn files among the newest of their numbers, each with the reason, until whole ones come.
+
+    For a folder whose files a script reads at its start: a torn `ckpt_101.pth` must not hide
+    `ckpt_100.pth`.
+    """
+    left = set(keys)
+    torn: list[tuple[str, str]] = []
+    while True:
+        found = [(key, why_torn(store.path(key))) for key in choose_latest(left).chosen]
+        found = [(key, why) for key, why in found if why]
+        if not found:
+            return torn
+        torn += found
+        left -= {key for key, _ in found}

@@ -1,0 +1,191 @@
+"""The script as a process: a group of its own, its output live, its progress heard, its end certain."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from onward.errors import JobError
+from onward.jobs.terminal import Relay
+from onward.training.environment import EVENTS_FD
+
+_TIDY_S = 2.0
+_LONGEST_EVENT = 1 << 16
+
+# Runs before the script in its process, then becomes it: when the agent is killed, the script is
+# asked to stop, because nobody would push its checkpoints any more. Not a `preexec_fn`, which is
+# not safe in a program with threads.
+_LAUNCHER = """\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() != int(sys.argv[1]): sys.exit(143)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class ScriptProcess:
+    """A running script, started by the main thread of an agent.
+
+    `on_event` is called from another thread with what the script's run tells. `stdout` is where
+    its standard output goes if not to the agent's own. With `relay`, both outputs go through a
+    pseudo-terminal to that function, so that something else can be drawn on the real one.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        on_event: Callable[[dict[str, Any]], None],
+        stdout: IO[Any] | int | None = None,
+        relay: Callable[[bytes], None] | None = None,
+    ) -> None:
+        reading, writing = os.pipe()
+        self._relay = Relay(relay) if relay is not None else None
+        terminal = self._relay.script_end if self._relay is not None else None
+        if sys.platform == "linux":
+            command = [
+                sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command
+            ]  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                command,
+                env={**environment, EVENTS_FD: str(writing)},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout if terminal is None else terminal,
+                stderr=terminal,
+                pass_fds=[writing],
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(reading)
+            raise JobError("the script could not be started", why=str(error)) from error
+        finally:
+            os.close(writing)
+            if self._relay is not None:
+                self._relay.started()
+        self._events = threading.Thread(
+            target=_read_events, args=(reading, on_event), name="onward-events", daemon=True
+        )
+        self._events.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the script, and the number of its group and session."""
+        return self._process.pid
+
+    def ended(self) -> bool:
+        """Whether the script has ended. Its number stays taken until `finish`."""
+        if self._process.returncode is not None:
+            return True
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self._process.poll() is not None
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return found is not None
+
+    def send(self, number: int) -> None:
+        """Sends a signal to the script itself; its workers are its own business."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Ends every process of the group at once."""
+        self._signal_group(signal.SIGKILL)
+
+    def finish(self) -> int:
+        """Ends what is left of the group, and returns the exit status (negative: a signal's number)."""
+        if not self.ended():
+            self.kill()
+        elif others_in_group(self.pid):
+            self._signal_group(signal.SIGTERM)
+            end_s = time.monotonic() + _TIDY_S
+            while others_in_group(self.pid) and time.monotonic() < end_s:
+                time.sleep(0.02)
+            self._signal_group(signal.SIGKILL)
+        code = self._process.wait()
+        # A grandchild in a session of its own may hold the pipe; what it tells is not of interest.
+        self._events.join(1.0)
+        if self._relay is not None:
+            self._relay.finish()
+        return code
+
+    def _signal_group(self, number: int) -> None:
+        # The script has not been waited for, so the number cannot belong to anybody else.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def others_in_group(leader: int) -> list[int]:
+    """Processes of a group beside its leader, zombies not counted. Where /proc lacks: the leader."""
+    if not Path("/proc/self/stat").exists():
+        return [leader]
+    return [
+        pid
+        for pid in _pids()
+        if pid != leader and (facts := stat_facts(pid)) and facts[1] == leader and facts[0] != "Z"
+    ]
+
+
+def session_members(leader: int) -> list[int]:
+    """All processes of the session that `leader` began; none where there is no /proc."""
+    return [pid for pid in _pids() if (facts := stat_facts(pid)) and facts[2] == leader]
+
+
+def stat_facts(pid: int) -> tuple[str, int, int, int] | None:
+    """State, process group, session and start time of a process, if there is one."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The name in parentheses may hold anything, even parentheses.
+    words = text.rpartition(")")[2].split()
+    return words[0], int(words[2]), int(words[3]), int(words[19])
+
+
+def _pids() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+
+
+def _read_events(fd: int, on_event: Callable[[dict[str, Any]], None]) -> None:
+    with open(fd, "rb") as pipe:
+        while line := pipe.readline(_LONGEST_EVENT):
+            facts = _checked_event(line)
+            if facts:
+                on_event(facts)
+
+
+def _checked_event(line: bytes) -> dict[str, Any]:
+    """What a line tells, reduced to numbers: any script may write anything into the pipe."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    facts: dict[str, Any] = {
+        name: found[name]
+        for name in ("step", "epoch", "batch", "batches")
+        if isinstance(found.get(name), int) and not isinstance(found[name], bool)
+    }
+    metrics = found.get("metrics")
+    if isinstance(metrics, dict):
+        facts["metrics"] = {
+            str(name)[:40]: value
+            for name, value in list(metrics.items())[:8]
+            if isinstance(value, (int, float))
+        }
+    if isinstance(found.get("saved"), str):
+        facts["saved"] = found["saved"]
+    return facts

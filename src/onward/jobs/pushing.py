@@ -1,0 +1,85 @@
+"""The thread of an agent that pushes while the script runs, and once more when it has ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from onward.errors import OnwardError, StoreError
+from onward.jobs.display import Display
+from onward.jobs.open_files import FileId
+from onward.jobs.outputs import JobOutput
+
+
+class Pushing:
+    """Pushes in log order, every `every_s`; a store that stays away only delays it.
+
+    What can never be pushed is `failure`, found while the script still runs: then it should be
+    ended. After `finish` the last push is tried for `last_push_s`.
+    """
+
+    def __init__(
+        self,
+        output: JobOutput,
+        display: Display,
+        open_files: Callable[[], set[FileId]],
+        *,
+        every_s: float = 0.5,
+        last_push_s: float = 120.0,
+    ) -> None:
+        self.failure: OnwardError | None = None
+        self._output = output
+        self._display = display
+        self._open_files = open_files
+        self._every_s = every_s
+        self._last_push_s = last_push_s
+        self._ended = threading.Event()
+        self._in_order = False
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._work, name="onward-push", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self, *, in_order: bool, abandon: Callable[[], bool]) -> None:
+        """Waits for the last push, or until `abandon` says so; `failure` tells how it went."""
+        self._in_order = in_order
+        self._ended.set()
+        while self._thread.is_alive():
+            self._thread.join(0.05)
+            if abandon():
+                # It may die at any point: the next command pushes what is left.
+                self.failure = self.failure or StoreError("the last push was interrupted")
+                return
+
+    def _work(self) -> None:
+        try:
+            delayed = False
+            while not self._ended.wait(self._every_s):
+                try:
+                    self._output.push(self._open_files)
+                    delayed = False
+                except StoreError as error:
+                    if not delayed:
+                        self._display.say(f"pushing is delayed, training goes on: {error.what}")
+                    delayed = True
+            self._output.settle(in_order=self._in_order)
+            self._push_rest()
+        except OnwardError as error:
+            self.failure = error
+        except Exception as error:
+            self.failure = StoreError("pushing failed", why=f"{type(error).__name__}: {error}")
+            self.failure.__cause__ = error
+
+    def _push_rest(self) -> None:
+        end_s = time.monotonic() + self._last_push_s
+        while True:
+            try:
+                self._output.push_rest()
+                return
+            except StoreError as error:
+                if time.monotonic() >= end_s:
+                    raise
+                self._display.say(f"the last push is delayed, trying again: {error.what}")
+                time.sleep(min(2.0, max(0.0, end_s - time.monotonic())))

@@ -1,0 +1,111 @@
+"""What a user asks of a job: plain data, checked before anything is touched."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from onward.errors import UsageError
+from onward.stores import is_local, parse
+from onward.training.opening import VERBS, Asked
+
+PREDOWNLOADS = ("no", "latest", "all")
+PASS_AS = ("argument", "env")
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One script, its data, its output, and how to run it. All but `script` and `output` may stay.
+
+    `predownload` is `no`, `latest`, `all`, or the name of the checkpoint to go on from.
+    `pass_as` is `argument` (`--data_url`, `--train_url`) or `env` (`DATA_URL`, `TRAIN_URL`).
+    """
+
+    script: str
+    output: str
+    data: str = ""
+    arguments: tuple[str, ...] = ()
+    predownload: str = "latest"
+    pass_as: str = "argument"
+    retries: int = 0
+    verb: str = "auto"
+    branch_from: str = ""
+    single_writer: bool = False
+    on_damage: str = "raise"
+    save_every_steps: int | None = None
+    save_every_seconds: float | None = None
+    grace_s: float = 30.0
+
+    def check(self) -> None:
+        """Raises `UsageError` or `BadURL` for what cannot be meant, without touching a store."""
+        script = Path(self.script)
+        if not script.is_file():
+            raise UsageError(
+                f"there is no script {self.script!r}",
+                why="it is a folder" if script.is_dir() else f"looked in {Path.cwd()}",
+                do="give the path of a Python file",
+            )
+        for url in (self.output, self.data, self.branch_from):
+            if url:
+                parse(url)
+        if is_local(self.output) and Path(parse(self.output).prefix).is_file():
+            raise UsageError(
+                f"the output {self.output!r} is a file",
+                why="an output is a folder or a prefix in an object store",
+                do="give another --output",
+            )
+        if self.verb not in VERBS:
+            raise UsageError(f"there is no verb {self.verb!r}", do=f"use one of {', '.join(VERBS)}")
+        if self.pass_as not in PASS_AS:
+            raise UsageError(f"pass_as is {self.pass_as!r}", do=f"use {' or '.join(PASS_AS)}")
+        if self.branch_from and self.checkpoint:
+            raise UsageError(
+                "a branch does not go on from a checkpoint of its own output",
+                do=f"name it with its output: --branch {self.branch_from}@{self.checkpoint}",
+            )
+        for name, number in (
+            ("--save-every-steps", self.save_every_steps),
+            ("--save-every-seconds", self.save_every_seconds),
+        ):
+            if number is not None and not number > 0:
+                raise UsageError(f"{name} is {number}", do="give a positive number")
+        if self.retries < 0 or not self.grace_s >= 0:
+            raise UsageError("--retries and --grace cannot be negative")
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint that `--predownload` names, or ''."""
+        return "" if self.predownload in PREDOWNLOADS else self.predownload
+
+    def asked(self) -> Asked:
+        """What `decide` is asked for at the first attempt."""
+        return Asked(
+            verb="branch" if self.branch_from else self.verb,
+            checkpoint=self.checkpoint,
+            branch_from=self.branch_from,
+            on_damage=self.on_damage,
+        )
+
+    def command(self) -> str:
+        """The command that goes on with this job: what insists on a beginning is left away."""
+        words = ["onward", "run", self.script]
+        if self.data:
+            words += ["--data", self.data]
+        words += ["--output", self.output]
+        for name, value, default in (
+            ("--predownload", "latest" if self.checkpoint else self.predownload, "latest"),
+            ("--pass-as", self.pass_as, "argument"),
+            ("--retries", self.retries, 0),
+            ("--on-damage", self.on_damage, "raise"),
+            ("--save-every-steps", self.save_every_steps, None),
+            ("--save-every-seconds", self.save_every_seconds, None),
+            ("--grace", self.grace_s, 30.0),
+        ):
+            if value != default:
+                words += [name, f"{value:g}" if isinstance(value, float) else str(value)]
+        if self.single_writer:
+            words.append("--single-writer")
+        if self.arguments:
+            words += ["--", *self.arguments]
+        return shlex.join(words)
