@@ -780,11 +780,27 @@ def test_steps_are_counted_until_the_hook_is_removed() -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     calls: list[int] = []
-    remove = framework.trainable_steps_hook(optimizer, lambda: calls.append(1))
+    remove = framework.after_optimizer_step(optimizer, lambda: calls.append(1))
+    assert remove is not None
     train(model, optimizer, range(3))
     remove()
     train(model, optimizer, range(1))
     assert len(calls) == 3
+    assert framework.after_optimizer_step(model, lambda: None) is None
+    assert framework.learning_rates(model) == []
+
+
+def test_models_evaluate_without_gradients_and_are_then_as_before() -> None:
+    """Each module has its own mode back, also where training only uses a part."""
+    model = net()
+    model.norm.eval()
+    with framework.evaluating({"model": model, "ema": AveragedModel(model)}):
+        assert not model.training
+        assert not model.drop.training
+        assert not model(torch.arange(4)).requires_grad
+    assert model.training
+    assert model.drop.training
+    assert not model.norm.training
 
 
 def test_an_unknown_tag_or_framework_is_refused() -> None:

@@ -1,5 +1,5 @@
 """The command `onward`. Each subcommand is a file here, imported only when it is used."""
 
-from onward.cli.main import main
+from onward.cli.commands import main
 
 __all__ = ["main"]

@@ -27,9 +27,7 @@ class _Plan:
 @click.option("--dry-run", is_flag=True, help="Only say what would be dropped and freed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def drop(
-    output: str, checkpoints: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool
-) -> int:
+def drop(output: str, checkpoints: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> int:
     """Forget checkpoints and free the space that only they need.
 
     The newest checkpoint and those with an alias are kept: name others. This cannot be undone.

@@ -300,4 +300,3 @@ class _Watched:
             yield chunk
             if self._progress is not None:
                 self._progress(len(chunk))
-

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import click
@@ -88,10 +88,7 @@ class _Page:
         if latest is not None:
             self._names.setdefault(latest.checkpoint, []).insert(0, "latest")
         live = list(history.newest_first())
-        self._predecessor = {
-            newer.checkpoint: older.checkpoint
-            for newer, older in zip(live, live[1:], strict=False)
-        }
+        self._predecessor = {newer.checkpoint: older.checkpoint for newer, older in pairwise(live)}
         self._graph = Graph() if graph else None
         self._plain_lines = _encodes("●│├─╯┴…")
 

@@ -62,7 +62,7 @@ def as_outcome(error: BaseException) -> Outcome | None:
 
 
 def report(outcome: Outcome, *, as_json: bool) -> int:
-    """Says it, on stderr for people and with `as_json` on stdout for programs; returns the status."""
+    """Says it, on stderr for people, with `as_json` on stdout for programs; returns the status."""
     if outcome.kind:
         click.echo(_sentence(outcome), err=True)
         if as_json:

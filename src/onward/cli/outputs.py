@@ -42,9 +42,7 @@ class Found:
         return label(self.repository.history, self.commit)
 
 
-def find_in(
-    repository: Repository, name: str, *, metric: str = "", lowest: bool = False
-) -> Found:
+def find_in(repository: Repository, name: str, *, metric: str = "", lowest: bool = False) -> Found:
     """The checkpoint and its manifest, verified."""
     commit = find(repository.history, name, metric=metric, lowest=lowest)
     return Found(repository, commit, repository.manifest(commit))

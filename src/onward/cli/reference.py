@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from onward.cli.main import COMMANDS, main
+from onward.cli.commands import COMMANDS, main
 
 _WIDTH = 80
 _HEAD = """# The commands

@@ -55,11 +55,13 @@ class SafetensorsStream:
     def __iter__(self) -> Iterator[Chunk]:
         yield self._header
         batch: dict[int, Tensor] = {}
+        held = 0
         for index, tensor in enumerate(self._tensors):
-            if batch and sum(t.size_bytes for t in batch.values()) + tensor.size_bytes > _BATCH_BYTES:
+            if batch and held + tensor.size_bytes > _BATCH_BYTES:
                 yield from self._read(batch)
-                batch = {}
+                batch, held = {}, 0
             batch[index] = tensor
+            held += tensor.size_bytes
         yield from self._read(batch)
 
     def _read(self, batch: dict[int, Tensor]) -> Iterator[Chunk]:

@@ -51,10 +51,11 @@ def _facts(found: Found) -> list[str]:
     if latest is not None and latest.checkpoint == commit.checkpoint:
         names.insert(0, "latest")
     titled = f"checkpoint {found.label}" + (f"  ({', '.join(map(clean, names))})" if names else "")
+    place = f"step {commit.step:,}, epoch {commit.epoch:,}, increment {commit.increment:,}"
     state = "finished" if commit.finished else "not finished"
     rows = [
         ["output", clean(found.repository.store.url)],
-        ["trained", f"step {commit.step:,}, epoch {commit.epoch:,}, increment {commit.increment:,}"],
+        ["trained", place],
         ["increment", f"{state}; began as {clean(manifest.verb)}"],
         ["saved", f"{when(commit.time, datetime.now().astimezone())}: {clean(commit.reason)}"],
         ["parent", _parent(found)],

@@ -30,8 +30,7 @@ def clean(text: object) -> str:
 def _visible(char: str) -> str:
     if unicodedata.category(char) not in _UNSAFE:
         return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def on_terminal() -> bool:
@@ -56,11 +55,14 @@ def size(size_bytes: float) -> str:
     """`12.3 MB`; units of a thousand."""
     if size_bytes < 1000:
         return f"{size_bytes:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB"):
+    units = ["TB", "GB", "MB", "kB"]
+    size_bytes /= 1000
+    while size_bytes >= 999.5 and len(units) > 1:
         size_bytes /= 1000
-        if size_bytes < 999.5:
-            break
-    return f"{size_bytes:,.0f} {unit}" if size_bytes >= 100 else f"{size_bytes:.3g} {unit}"
+        units.pop()
+    return (
+        f"{size_bytes:,.0f} {units[-1]}" if size_bytes >= 100 else f"{size_bytes:.3g} {units[-1]}"
+    )
 
 
 def number(value: float | None) -> str:
@@ -101,7 +103,9 @@ def count(number_: int, noun: str) -> str:
     return f"{number_:,} {noun}" + ("" if number_ == 1 else "s")
 
 
-def table(rows: Iterable[Sequence[str]], *, right: Sequence[int] = (), indent: str = "") -> list[str]:
+def table(
+    rows: Iterable[Sequence[str]], *, right: Sequence[int] = (), indent: str = ""
+) -> list[str]:
     """Aligned lines; the columns numbered in `right` are aligned there. The last may be long."""
     held = [list(row) for row in rows]
     if not held:

@@ -72,9 +72,7 @@ def _bytes(repository: Repository, chosen: list[Commit] | None) -> int:
 def _lines(repository: Repository, findings: Findings, every_byte: bool) -> list[str]:
     history = repository.history
     where = clean(repository.store.url)
-    looked = (
-        f"every byte read ({size(findings.bytes_read)})" if every_byte else "log, manifests, lengths"
-    )
+    looked = f"every byte read ({size(findings.bytes_read)})" if every_byte else "lengths checked"
     checked = count(findings.checkpoints, "checkpoint")
     if findings.intact:
         lines = [f"{painted('intact', 'green')}: {where}, {checked}; {looked}"]
@@ -110,9 +108,10 @@ def _advice(history: History, findings: Findings) -> str:
     intact = next((c for c in history.newest_first() if _is_intact(c, findings)), None)
     if intact is None:
         return "what to do: restore the damaged files from a copy of this output"
+    name = _name(history, intact.checkpoint)
     return (
-        f"what to do: go on from the newest that is not damaged, {_name(history, intact.checkpoint)}"
-        f" (on_damage fall-back), or restore the damaged files"
+        f"what to do: go on from the newest intact one, {name} (--on-damage fall-back), "
+        "or restore the damaged files from a copy"
     )
 
 

@@ -198,8 +198,12 @@ class _ByOwnState:
         self._seeds = seeds
         self._isolated = Isolated()
         self._loaded: Any = None
+        self._ended = False
 
     def batches(self, epoch: int, first: int) -> Iterator[Any]:
+        if first and self._ended:
+            return  # an ended loader that loads its state would begin another epoch
+        self._ended = False
         begin = 0
         if first and self._loaded is not None:
             begin = first
@@ -209,13 +213,17 @@ class _ByOwnState:
             self._loaded = None
             yield batch
         self._loaded = None
+        self._ended = True
 
     def state(self) -> Any:
+        if self._ended:
+            return {"ended": True}
         # Before its first batch a loader would begin an epoch only to tell its state.
-        return self._loader.state_dict() if self._loaded is None else self._loaded
+        state = self._loader.state_dict() if self._loaded is None else self._loaded
+        return {"ended": False, "state": state}
 
     def load_state(self, state: Any) -> None:
-        self._loaded = state
+        self._ended, self._loaded = state["ended"], state.get("state")
 
 
 def _isolated_batches(

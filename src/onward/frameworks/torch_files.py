@@ -29,7 +29,7 @@ _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device,
 
 @dataclass(slots=True)
 class Pth:
-    """What a file holds. Leaves may share memory with the file: it must stay while they are used."""
+    """What a file holds. Leaves may share memory with the file, which must stay meanwhile."""
 
     net: dict[str, TensorLeaf]
     optimizer: dict[str, Any] | None = None

@@ -116,7 +116,7 @@ class JobData:
 
 
 def _listed(url: str) -> tuple[Store, Sequence[Entry], str]:
-    """The store of a data location, its objects, and the name of the object if it is a single one."""
+    """The store of a data location, its objects, and its name if it is a single object."""
     store = open_store(url)
     entries = sorted(store.list(""), key=lambda entry: entry.key)
     if entries:
@@ -161,5 +161,3 @@ def _save(folder: Path, known: dict[str, tuple[Token, str]]) -> None:
     document = {key: [*token, version] for key, (token, version) in sorted(known.items())}
     data = json.dumps(document).encode()
     LocalStore(folder).put(_STATE_KEY, [data], len(data))
-
-

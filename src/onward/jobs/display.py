@@ -94,8 +94,14 @@ class Terminal:
 
     @contextmanager
     def transfer(self, title: str, size_bytes: int) -> Iterator[Passed]:
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
         with self._lock:
             self._erase()

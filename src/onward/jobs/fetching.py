@@ -1,4 +1,4 @@
-"""Fetching many objects into files: space first, a few at once, each whole before it has its name."""
+"""Fetching objects into files: space first, a few at once, each whole before it has its name."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def fetch(
     check_space(incoming, max(0, total - fetched))
     with display.transfer(f"{title} ({len(wanted)})", total) as passed:
         passed(fetched)
-        transfer_all([partial(_fetch_one, store, each, incoming, arrived) for each in wanted], passed)
+        transfer_all(
+            [partial(_fetch_one, store, each, incoming, arrived) for each in wanted], passed
+        )
 
 
 def _fetch_one(

@@ -68,11 +68,11 @@ class PlainFiles:
         folder: Path,
         *,
         say: Callable[[str], None],
+        passed: Passed = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.remote = remote
         self.local = LocalStore(folder / "output")
-        self.pushed_bytes = 0
         self.pushed_files = 0
         self._folder = folder
         self._say = say
@@ -80,11 +80,34 @@ class PlainFiles:
         self._state = SyncState(folder)
         self._first_seen: dict[str, tuple[Token, float]] = {}
         self._named: set[str] = set()
+        self._passed = passed
         self._counting = threading.Lock()
 
     def belong_to(self, repository: str) -> None:
         """Forgets what was in step with another output that was at the same place before."""
         self._state.belong_to(repository)
+
+    def written_in(self, generation: int) -> None:
+        """What changes from here on is written under this claim."""
+        self._state.generation = generation
+        self._state.save()
+
+    def catch_up(self, generation: int, display: Display) -> None:
+        """Pushes what an earlier job left behind.
+
+        If another writer has claimed the output since (`generation` is the last claim there), what
+        it wrote wins: a file that changed on both sides is moved aside here.
+        """
+        self.judge(in_order=False)
+        if self._state.generation not in (0, generation) and self.unpushed():
+            remote = {entry.key: entry.version for entry in self.remote.list("")}
+            for key in self.unpushed():
+                known = self._state.synced.get(key)
+                if key in remote and (known is None or known.version != remote[key]):
+                    aside = move_aside(self.local, key, self._folder / "stranded-files")
+                    self._state.whole.pop(key)
+                    self._say(f"{key} was written by another job meanwhile: ours is kept in {aside}")
+        self.push_rest(display)
 
     # From the store.
 
@@ -183,7 +206,7 @@ class PlainFiles:
             elif why:
                 self._state.held[key] = token
                 self._say(f"{key} is not pushed: {why}")
-            elif in_order or format_is_known(self.local.path(key)) or _grows(key):
+            elif in_order or format_is_known(self.local.path(key)) or grows(key):
                 self._state.whole[key] = token
             else:
                 self._state.held[key] = token
@@ -264,8 +287,8 @@ class PlainFiles:
         self._state.whole.pop(key, None)
         self._state.held.pop(key, None)
         with self._counting:
-            self.pushed_bytes += token.size_bytes
             self.pushed_files += 1
+            self._passed(token.size_bytes)
 
     def _in_step(self, key: str, token: Token) -> bool:
         known = self._state.synced.get(key)
@@ -283,12 +306,13 @@ class PlainFiles:
             self._say(text)
 
 
-def _grows(key: str) -> bool:
+def grows(key: str) -> bool:
+    """Whether a file of this name is a log or a table that grows line by line."""
     return key.endswith(_GROWING) or "tfevents" in key.rpartition("/")[2]
 
 
 def newest_torn(store: LocalStore, keys: Iterable[str]) -> list[tuple[str, str]]:
-    """The torn files among the newest of their numbers, each with the reason, until whole ones come.
+    """The torn files among the newest of their numbers, each with the reason.
 
     For a folder whose files a script reads at its start: a torn `ckpt_101.pth` must not hide
     `ckpt_100.pth`.

@@ -11,25 +11,24 @@ from typing import Protocol
 
 from onward.errors import Damaged, NotAnOutput, OnwardError, UsageError
 from onward.jobs.display import Display, Passed, size
-from onward.jobs.files import PlainFiles, Selection, newest_torn
+from onward.jobs.files import PlainFiles, Selection, grows, newest_torn
 from onward.jobs.leftover import end_leftover_script
 from onward.jobs.open_files import FileId
 from onward.jobs.scanning import Token, move_aside, scan
 from onward.jobs.spec import JobSpec
 from onward.jobs.torn import why_torn
 from onward.repository import Commit, History, Repository, Writer, open_or_create, open_repository
-from onward.repository.mirror import Mirror
+from onward.repository.mirror import Mirror, missing_bytes
 from onward.stores import LocalStore, Store, open_store, parse
 from onward.training.opening import Asked, Beginning
 from onward.training.places import WorkingFolder
-
 
 _FENCE_EVERY_S = 5.0
 
 
 @dataclass(slots=True)
 class Pushed:
-    """What went to the output's store so far."""
+    """What went to the output so far: bytes to its store, commits to its store, plain files."""
 
     size_bytes: int = 0
     commits: list[str] = field(default_factory=list)
@@ -40,6 +39,7 @@ class JobOutput(Protocol):
     """Where a job's checkpoints and files go. `folder` is what the script sees as its output."""
 
     folder: Path
+    working: WorkingFolder | None
     pushed: Pushed
 
     def look(self) -> History:
@@ -57,11 +57,8 @@ class JobOutput(Protocol):
     def push(self, open_files: Callable[[], set[FileId]]) -> None:
         """While the script runs: pushes commits and whole files. Raises `Fenced`, `StoreError`."""
 
-    def settle(self, *, in_order: bool) -> None:
-        """The script has ended: judges its files. Asks no store."""
-
-    def push_rest(self) -> None:
-        """The last push. Raises as `push` does."""
+    def push_rest(self, *, in_order: bool) -> None:
+        """The script has ended, in good order or not: the last push. Raises as `push` does."""
 
     def unpushed(self) -> list[str]:
         """What is not at the store, in words."""
@@ -107,6 +104,7 @@ class FolderOutput:
         self._generation: int | None = None
         self._before: dict[str, Token] = {}
         self.folder = self._store.folder
+        self.working: WorkingFolder | None = None
         self.pushed = Pushed()
         # Whatever is impossible must be said before the folder becomes an output.
         existing = existing_repository(self._store)
@@ -139,14 +137,16 @@ class FolderOutput:
         self._repository.refresh()
         self._repository.log.check_fence(self._generation)
 
-    def settle(self, *, in_order: bool) -> None:
-        if in_order:
-            return
+    def push_rest(self, *, in_order: bool) -> None:
         for key, token in scan(self._store)[0].items():
-            if self._before.get(key) != token and (why := why_torn(self._store.path(key))):
+            if self._before.get(key) == token:
+                continue
+            why = "" if in_order else why_torn(self._store.path(key))
+            if why:
                 self._set_aside(key, why)
-
-    def push_rest(self) -> None:
+            elif not grows(key):
+                self.pushed.files += 1
+            self._before[key] = token
         self._repository.refresh()
         self._repository.log.check_fence(self._generation)
 
@@ -176,14 +176,16 @@ class StoreOutput:
         refuse_start_over(spec, existing.history if existing else None)
         if existing is None:
             spec.asked().decide(None)
-        self.working = WorkingFolder(spec.output)
+        self.working: WorkingFolder | None = WorkingFolder(spec.output)
         try:
             self.folder = Path(os.path.abspath(self.working.output))
             end_leftover_script(self.working.path, grace_s=spec.grace_s, say=display.say)
             self._mirror = Mirror(
                 LocalStore(self.folder), self._remote, single_writer=spec.single_writer
             )
-            self._files = PlainFiles(self._remote, self.working.path.resolve(), say=display.say)
+            self._files = PlainFiles(
+                self._remote, self.folder.parent, say=display.say, passed=self._count
+            )
             self._files.belong_to(self._mirror.remote.history.repository)
         except BaseException:
             self.working.release()
@@ -199,8 +201,7 @@ class StoreOutput:
                 f"{len(stranded.commits)} checkpoints of an earlier job on this machine cannot be "
                 f"pushed: {stranded.why}. They are kept in {stranded.folder}"
             )
-        self._files.judge(in_order=False)
-        self._files.push_rest(self._display)
+        self._files.catch_up(self._mirror.remote.history.generation, self._display)
         return self._mirror.remote
 
     def prepare(self, asked: Asked) -> Beginning:
@@ -213,6 +214,7 @@ class StoreOutput:
     def claim(self, who: str) -> Writer:
         writer = self._mirror.claim(who)
         self._generation = writer.generation
+        self._files.written_in(writer.generation)
         return writer
 
     def push(self, open_files: Callable[[], set[FileId]]) -> None:
@@ -224,10 +226,8 @@ class StoreOutput:
         self._files.push_whole(open_files, allowed=self._check_fence)
         self.pushed.files = self._files.pushed_files
 
-    def settle(self, *, in_order: bool) -> None:
+    def push_rest(self, *, in_order: bool) -> None:
         self._files.judge(in_order=in_order)
-
-    def push_rest(self) -> None:
         self._check_fence()
         left = self._mirror.unpushed()
         if left:
@@ -240,7 +240,6 @@ class StoreOutput:
         self._files.push_rest(self._display)
         self._files.note_versions()
         self.pushed.files = self._files.pushed_files
-        self.pushed.size_bytes += self._files.pushed_bytes
 
     def unpushed(self) -> list[str]:
         try:
@@ -252,6 +251,7 @@ class StoreOutput:
         ]
 
     def release(self) -> None:
+        assert self.working is not None
         self.working.release()
 
     # Predownload.
@@ -281,12 +281,15 @@ class StoreOutput:
 
     def _fetch_checkpoints(self, commits: list[Commit]) -> None:
         manifests = self._mirror.manifests(commits)
+        if not missing_bytes(self._mirror.local_store, manifests):
+            self._mirror.pull(manifests)  # verifies what is here
+            return
         packs = {pack: ref.size for manifest in manifests for pack, ref in manifest.packs.items()}
         what = f"{len(commits)} checkpoints"
         if len(commits) == 1:
             what = f"checkpoint {commits[0].checkpoint} (step {commits[0].step})"
         with self._display.transfer(f"fetching {what}", sum(packs.values())) as passed:
-            self._mirror.pull_checkpoints(commits, progress=passed)
+            self._mirror.pull(manifests, progress=passed)
 
     def _fetch_files(self) -> None:
         if self._spec.predownload == "no":

@@ -1,4 +1,4 @@
-"""The script as a process: a group of its own, its output live, its progress heard, its end certain."""
+"""The script as a process: a group of its own, its output live, its progress heard, its end sure."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class ScriptProcess:
         self._signal_group(signal.SIGKILL)
 
     def finish(self) -> int:
-        """Ends what is left of the group, and returns the exit status (negative: a signal's number)."""
+        """Ends what is left of the group; returns the exit status (negative: a signal's number)."""
         if not self.ended():
             self.kill()
         elif others_in_group(self.pid):
@@ -125,7 +125,7 @@ class ScriptProcess:
 
 
 def others_in_group(leader: int) -> list[int]:
-    """Processes of a group beside its leader, zombies not counted. Where /proc lacks: the leader."""
+    """Living processes of a group beside its leader. Where there is no /proc: the leader."""
     if not Path("/proc/self/stat").exists():
         return [leader]
     return [

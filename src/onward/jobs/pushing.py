@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from onward.errors import OnwardError, StoreError
+from onward.errors import Indeterminate, OnwardError, StoreError, Unreachable
 from onward.jobs.display import Display
 from onward.jobs.open_files import FileId
 from onward.jobs.outputs import JobOutput
@@ -60,11 +60,10 @@ class Pushing:
                 try:
                     self._output.push(self._open_files)
                     delayed = False
-                except StoreError as error:
+                except (StoreError, Indeterminate) as error:
                     if not delayed:
                         self._display.say(f"pushing is delayed, training goes on: {error.what}")
                     delayed = True
-            self._output.settle(in_order=self._in_order)
             self._push_rest()
         except OnwardError as error:
             self.failure = error
@@ -76,9 +75,9 @@ class Pushing:
         end_s = time.monotonic() + self._last_push_s
         while True:
             try:
-                self._output.push_rest()
+                self._output.push_rest(in_order=self._in_order)
                 return
-            except StoreError as error:
+            except (Unreachable, Indeterminate) as error:
                 if time.monotonic() >= end_s:
                     raise
                 self._display.say(f"the last push is delayed, trying again: {error.what}")

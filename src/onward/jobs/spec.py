@@ -46,9 +46,9 @@ class JobSpec:
                 why="it is a folder" if script.is_dir() else f"looked in {Path.cwd()}",
                 do="give the path of a Python file",
             )
-        for url in (self.output, self.data, self.branch_from):
-            if url:
-                parse(url)
+        parse(self.output)
+        if self.data:
+            parse(self.data)
         if is_local(self.output) and Path(parse(self.output).prefix).is_file():
             raise UsageError(
                 f"the output {self.output!r} is a file",

@@ -29,6 +29,7 @@ class SyncState:
     def __init__(self, folder: Path) -> None:
         self._store = LocalStore(folder)
         self.repository = ""
+        self.generation = 0
         self.synced: dict[str, Synced] = {}
         self.whole: dict[str, Token] = {}
         self.held: dict[str, Token] = {}
@@ -48,6 +49,7 @@ class SyncState:
         document = {
             "format": _FORMAT,
             "repository": self.repository,
+            "generation": self.generation,
             "synced": {k: [*s.token, s.version] for k, s in sorted(self.synced.items())},
             "whole": {k: list(t) for k, t in sorted(self.whole.items())},
             "held": {k: list(t) for k, t in sorted(self.held.items())},
@@ -61,6 +63,7 @@ class SyncState:
             if document["format"] != _FORMAT:
                 return
             self.repository = str(document["repository"])
+            self.generation = int(document["generation"])
             for key, (*token, version) in document["synced"].items():
                 self.synced[key] = Synced(Token(*token), version)
             self.whole = {key: Token(*token) for key, token in document["whole"].items()}

@@ -58,4 +58,6 @@ class Relay:
     def _copy_size(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             columns, rows = os.get_terminal_size(sys.stderr.fileno())
-            fcntl.ioctl(self._agent_end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            fcntl.ioctl(
+                self._agent_end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0)
+            )

@@ -16,6 +16,7 @@ from onward.repository.records import (
     Drop,
     Open,
     checked_alias,
+    may_be_alias,
 )
 
 _VERSION = re.compile(r"v([1-9][0-9]*)")
@@ -82,8 +83,10 @@ class History:
                     return f"checkpoint {record.checkpoint} exists already"
                 if record.parent is not None and record.parent not in self.commits:
                     return f"its parent {record.parent} is unknown"
-            case Alias(checkpoint=str() as target):
-                if target not in self.commits or target in self.dropped:
+            case Alias(checkpoint=target):
+                if not may_be_alias(record.name):
+                    return f"{record.name[:100]!r} cannot be an alias"
+                if target is not None and (target not in self.commits or target in self.dropped):
                     return f"checkpoint {target} is unknown or dropped"
             case Drop():
                 gone = [
@@ -92,7 +95,8 @@ class History:
                 ]  # fmt: skip
                 if gone:
                     return f"checkpoint {gone[0]} is unknown or dropped already"
-                named = [n for n, id_ in self.aliases.items() if id_ in record.checkpoints]
+                dropped = set(record.checkpoints)
+                named = [n for n, id_ in self.aliases.items() if id_ in dropped]
                 if named:
                     return f"alias {named[0]!r} points to a checkpoint it drops"
         return ""
@@ -144,6 +148,7 @@ class History:
             ids = list(self.commits)[position : position + 1]
         elif _PREFIX.fullmatch(name):
             ids = [id_ for id_ in self.commits if id_.startswith(name)]
+            ids = [id_ for id_ in ids if id_ not in self.dropped] or ids
         if len(ids) > 1:
             raise UnknownCheckpoint(
                 f"{name!r} is the beginning of {len(ids)} checkpoint ids", do="give more digits"

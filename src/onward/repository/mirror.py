@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -92,17 +93,16 @@ class Mirror:
         What is here already is not fetched again; a transfer that was cut off goes on where it
         stopped. Raises `Damaged` if the bytes at the store are not what was written.
         """
-        (manifest,) = self.pull_checkpoints([commit], progress=progress)
+        manifest = self.remote.manifest(commit)
+        self.pull([manifest], progress=progress)
         return manifest
 
-    def pull_checkpoints(
-        self, commits: Iterable[Commit], *, progress: Progress | None = None
-    ) -> list[Manifest]:
-        """Fetches several checkpoints, packs that they share only once.
+    def pull(self, manifests: Iterable[Manifest], *, progress: Progress | None = None) -> None:
+        """Fetches the checkpoints of these manifests, packs that they share only once.
 
         Raises `NoSpace` before anything is fetched if not all of it would fit.
         """
-        manifests = self.manifests(commits)
+        manifests = list(manifests)
         check_space(self.local_store.folder, missing_bytes(self.local_store, manifests))
         packs = {pack: ref for manifest in manifests for pack, ref in manifest.packs.items()}
         transfer_all((partial(self._pull_pack, pack, ref) for pack, ref in packs.items()), progress)
@@ -112,7 +112,6 @@ class Mirror:
             if not self._is_here(key, PackRef(len(data), digest_of(data))):
                 self.local_store.put(key, [data], len(data))
         self._held.update(packs)
-        return manifests
 
     def manifests(self, commits: Iterable[Commit]) -> list[Manifest]:
         """The verified manifests of remote checkpoints."""
@@ -161,10 +160,12 @@ class Mirror:
         key = manifest_key(commit.checkpoint)
         data = self.local_store.read(key)
         self.remote.store.put(key, [data], len(data))
-        self.remote.log.append(
-            lambda history: _rebased(commit, manifest, history),
-            claimed_generation=commit.generation,
-        )
+        # A push whose answer was lost may have been carried out after all.
+        with suppress(_PushedBefore):
+            self.remote.log.append(
+                lambda history: _rebased(commit, manifest, history),
+                claimed_generation=commit.generation,
+            )
 
     def _pull_pack(self, pack: str, ref: PackRef, progress: Progress) -> None:
         fetch_pack(self.remote.store, self.local_store, pack_key(pack), ref, progress=progress)
@@ -270,6 +271,8 @@ def _has_size(store: Store, key: str, size: int) -> bool:
 
 def _rebased(commit: Commit, manifest: Manifest, history: History) -> AnyRecord:
     """The local commit as it follows the remote history: same record, next slot there."""
+    if commit.checkpoint in history.commits:
+        raise _PushedBefore
     gone = history.condemned & manifest.packs.keys()
     if gone:
         raise Conflict(
@@ -279,6 +282,10 @@ def _rebased(commit: Commit, manifest: Manifest, history: History) -> AnyRecord:
             do="the checkpoint is whole in the working copy: `onward export` it from there",
         )
     return msgspec.structs.replace(commit, seq=history.seq + 1, prev=history.head_digest)
+
+
+class _PushedBefore(Exception):
+    """The remote log holds this commit already."""
 
 
 class _FileChunks:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from onward.errors import Missing, RepositoryError, StoreError
+from onward.errors import RepositoryError, StoreError, Unreachable
 from onward.repository.documents import (
     FORMAT,
+    MAX_RECORD_BYTES,
     MAX_SUMMARY_BYTES,
     convert,
     digest_of,
@@ -24,29 +25,31 @@ from onward.repository.records import (
     Digest,
     Hex32,
     Text,
+    may_be_alias,
     parse_record,
     record_key,
 )
 from onward.stores.base import Store
 
 SUMMARY_KEY = "onward/summary.json"
+_END = b'"}'  # of the document: behind the 64 digits of its own digest
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """The stored form of a `History`."""
+    """The stored form of a `History`. Its digest comes last."""
 
     format: int = FORMAT
     repository: Hex32
     seq: Count
     record_digest: Digest
     generation: Count
-    writer: str
+    writer: Annotated[str, Meta(pattern=r"\A([0-9a-f]{32})?\Z")]
     who: Text
     commits: list[Commit]
     aliases: dict[str, CheckpointId]
     dropped: list[CheckpointId]
     condemned: list[Hex32]
-    digest: str = ""
+    digest: str
 
 
 def summary_bytes(history: History) -> bytes:
@@ -62,10 +65,11 @@ def summary_bytes(history: History) -> bytes:
         aliases=dict(history.aliases),
         dropped=sorted(history.dropped),
         condemned=sorted(history.condemned),
+        digest="",
     )
     document: dict[str, Any] = msgspec.to_builtins(summary)
-    document["digest"] = digest_of(to_bytes(document))
-    return to_bytes(document)
+    blank = to_bytes(document)
+    return blank.removesuffix(_END) + digest_of(blank).encode() + _END
 
 
 def write_summary(store: Store, history: History) -> None:
@@ -80,24 +84,21 @@ def read_summary(store: Store) -> History | None:
     Never an authority: anything odd about it means reading the log instead.
     """
     try:
-        if store.size(SUMMARY_KEY) > MAX_SUMMARY_BYTES:
+        data = store.read(SUMMARY_KEY, 0, MAX_SUMMARY_BYTES + 1)
+        claimed = data[-len(_END) - 64 : -len(_END)]
+        if digest_of(data[: -len(_END) - 64] + _END).encode() != claimed:
             return None
-        data = store.read(SUMMARY_KEY)
         document = from_bytes(data, name="the summary", max_bytes=MAX_SUMMARY_BYTES)
         summary = convert(document, Summary, name="the summary")
-        claimed = document["digest"]
-        document["digest"] = ""
-        if digest_of(to_bytes(document)) != claimed:
+        stored = store.read(record_key(summary.seq), 0, MAX_RECORD_BYTES + 1)
+        if digest_of(stored) != summary.record_digest:
             return None
-        record = store.read(record_key(summary.seq))
-        if digest_of(record) != summary.record_digest:
-            return None
-        parse_record(record, summary.seq)
-    except (Missing, RepositoryError):
-        return None
-    except StoreError:
+        record = parse_record(stored, summary.seq)
+    except Unreachable:
         raise
-    return History(
+    except (RepositoryError, StoreError):
+        return None
+    history = History(
         repository=summary.repository,
         seq=summary.seq,
         head_digest=summary.record_digest,
@@ -108,4 +109,19 @@ def read_summary(store: Store) -> History | None:
         aliases=dict(summary.aliases),
         dropped=set(summary.dropped),
         condemned=set(summary.condemned),
+    )
+    agrees = record.generation == history.generation and _hangs_together(history)
+    return history if agrees and len(history.commits) == len(summary.commits) else None
+
+
+def _hangs_together(history: History) -> bool:
+    """Whether some log could have made this: a forger can compute a digest as well as we can."""
+    seqs = [commit.seq for commit in history.commits.values()]
+    live = history.commits.keys() - history.dropped
+    return (
+        all(0 < seq <= history.seq for seq in seqs)
+        and all(a < b for a, b in zip(seqs, seqs[1:], strict=False))
+        and history.dropped <= history.commits.keys()
+        and all(may_be_alias(name) and id_ in live for name, id_ in history.aliases.items())
+        and all(c.parent is None or c.parent in history.commits for c in history.commits.values())
     )

@@ -10,11 +10,7 @@ from onward.frameworks.base import Framework
 from onward.repository import Manifest, Repository, Writer, description, open_repository, read_state
 from onward.stores import open_store
 from onward.training.opening import Beginning
-from onward.training.run import Run
-
-RESERVED = ("onward", "randomness")
-"""Top-level entries of a state tree that belong to the run, not to the user's objects."""
-
+from onward.training.run import OWN, RANDOMNESS, Run
 
 def check_fits(framework: Framework, objects: Mapping[str, Any], beginning: Beginning) -> None:
     """Raises `Mismatch` with every difference between the live objects and the checkpoint."""
@@ -66,8 +62,8 @@ def _restore(
     verb: str,
 ) -> None:
     # A checkpoint made by `onward import` has neither: its counters are those of its record.
-    own = state.pop("onward", None)
-    randomness = state.pop("randomness", None)
+    own = state.pop(OWN, None)
+    randomness = state.pop(RANDOMNESS, None)
     if verb == "continue":
         framework.restore_for_new_budget(objects, state)
     else:
@@ -75,8 +71,9 @@ def _restore(
     run.checkpoint = manifest.checkpoint
     run.global_step = manifest.step
     if own is not None:
-        seconds = manifest.about.get("seconds", 0.0)
-        run.load_own_state(own, new_increment=verb == "continue", seconds=float(seconds))
+        seconds = float(manifest.about.get("seconds", 0.0))
+        counters = run.counters(new_increment=verb == "continue", seconds=seconds)
+        framework.restore({OWN: counters}, {OWN: own})
     if randomness is not None:
         framework.restore_randomness(randomness)
         run.restore_randomness_later(randomness)
@@ -90,7 +87,7 @@ def _check(
     weights_only: bool,
     verb: str,
 ) -> None:
-    tree = {k: v for k, v in description(manifest).items() if k not in RESERVED}
+    tree = {k: v for k, v in description(manifest).items() if k not in (OWN, RANDOMNESS)}
     if manifest.framework.name != framework.name:
         differences = [f"it was made with {manifest.framework.name}, not {framework.name}"]
     elif weights_only:

@@ -25,6 +25,10 @@ from onward.training.reporting import Reporter, monotonic_s
 from onward.training.signals import StopRequests
 
 
+OWN, RANDOMNESS = "onward", "randomness"
+"""Top-level entries of a state tree that belong to the run, not to the user's objects."""
+
+
 class Run:
     """One increment of training at one output. Made by `onward.open`.
 
@@ -279,20 +283,9 @@ class Run:
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
 
-    def load_own_state(
-        self, state: Mapping[str, Any], *, new_increment: bool, seconds: float
-    ) -> None:
-        """Takes the counters and positions of a checkpoint, which took `seconds` of training."""
-        if not new_increment:
-            self._seconds_before = seconds
-        self.global_step = state["global_step"]
-        self._epochs_before = state["epochs_before"]
-        if new_increment:
-            self._epochs_before += state["epoch"]
-        else:
-            self.increment_step = state["increment_step"]
-            self._epoch = state["epoch"]
-        self._loaders.load_state_dict(state["loaders"], new_increment=new_increment)
+    def counters(self, *, new_increment: bool = False, seconds: float = 0.0) -> Counters:
+        """The run's own state as an object that the framework captures and restores."""
+        return Counters(self, new_increment=new_increment, seconds=seconds)
 
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
         """Sets the generators when the loop gets to where the checkpoint was taken."""
@@ -301,17 +294,10 @@ class Run:
     # Details.
 
     def _state(self) -> dict[str, Any]:
-        state = self._framework.capture(self._objects)
-        state["onward"] = {
-            "global_step": self.global_step,
-            "increment_step": self.increment_step,
-            "epoch": self._epoch,
-            "epochs_before": self._epochs_before,
-            "loaders": self._loaders.state_dict(),
-        }
+        state = self._framework.capture({**self._objects, OWN: self.counters()})
         # While a restored position has not been reached, the checkpoint's generators are pending.
         pending = self._pending_randomness
-        state["randomness"] = (
+        state[RANDOMNESS] = (
             pending if pending is not None else self._framework.capture_randomness()
         )
         return state
@@ -413,6 +399,40 @@ class Run:
             step=self.global_step, epoch=self._epoch, batch=batch, batches=batches,
             metrics=self._numbers(), **more,
         )  # fmt: skip
+
+
+class Counters:
+    """Steps, epochs and the loaders' positions of a run, as a `Stateful`.
+
+    `new_increment` says that what is loaded belongs to a finished increment before this one.
+    """
+
+    def __init__(self, run: Run, *, new_increment: bool, seconds: float) -> None:
+        self._run = run
+        self._new_increment = new_increment
+        self._seconds = seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        run = self._run
+        return {
+            "global_step": run.global_step,
+            "increment_step": run.increment_step,
+            "epoch": run._epoch,
+            "epochs_before": run._epochs_before,
+            "loaders": run._loaders.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        run = self._run
+        run.global_step = state["global_step"]
+        run._epochs_before = state["epochs_before"]
+        if self._new_increment:
+            run._epochs_before += state["epoch"]
+        else:
+            run._seconds_before = self._seconds
+            run.increment_step = state["increment_step"]
+            run._epoch = state["epoch"]
+        run._loaders.load_state_dict(state["loaders"], new_increment=self._new_increment)
 
 
 def _number(value: Any, name: str) -> float:

@@ -22,8 +22,8 @@ from onward.training.opening import Asked
 from onward.training.places import Pusher, claim_working_copy
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, reporter_for
-from onward.training.restoring import RESERVED, bring_to, check_fits
-from onward.training.run import Run
+from onward.training.restoring import bring_to, check_fits
+from onward.training.run import OWN, RANDOMNESS, Run
 
 Verb = Literal["auto", "resume", "continue", "branch"]
 
@@ -123,7 +123,7 @@ def open(
 
 
 def _check_objects(objects: Mapping[str, Any]) -> None:
-    for name in RESERVED:
+    for name in (OWN, RANDOMNESS):
         if name in objects:
             raise UsageError(f"the name {name!r} is taken by Onward itself", do="use another name")
     if not objects:

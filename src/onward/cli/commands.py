@@ -50,7 +50,6 @@ class Onward(click.Group):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
-        windows_expand_args: bool = True,
         **extra: Any,
     ) -> NoReturn:
         """Runs a command and exits with its status: 0, 1, 2, 75 or 130."""
@@ -59,9 +58,7 @@ class Onward(click.Group):
             if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show is no failure
                 stream.reconfigure(errors="backslashreplace")
         try:
-            code = super().main(
-                given, prog_name, complete_var, False, windows_expand_args, **extra
-            )
+            code = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             outcome = as_outcome(error)

@@ -1,0 +1,132 @@
+"""`onward run`: one command trains; the same command again goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+import click
+
+from onward.errors import OnwardError
+from onward.jobs.agent import run_job
+from onward.jobs.display import Display, Lines, Terminal
+from onward.jobs.outcome import error_document
+from onward.jobs.plan import make_plan
+from onward.jobs.spec import JobSpec
+
+
+@click.command(
+    "run", context_settings={"ignore_unknown_options": False}, short_help="Train with a script."
+)
+@click.argument("script")
+@click.option("--output", required=True, help="Folder or object-store URL of the training state.")
+@click.option("--data", default="", help="Folder, file or object-store URL of the data.")
+@click.option(
+    "--predownload",
+    default="latest",
+    metavar="no|latest|all|CHECKPOINT",
+    help="What is fetched and verified before the script starts; a checkpoint is gone on from.",
+)
+@click.option(
+    "--pass-as",
+    type=click.Choice(["argument", "env"]),
+    default="argument",
+    help="Places as --data_url/--train_url, or as DATA_URL/TRAIN_URL in the environment.",
+)
+@click.option("--retries", type=click.IntRange(0), default=0, help="Restarts after a crash.")
+@click.option("--resume", "verb", flag_value="resume", help="Insist on an unfinished increment.")
+@click.option("--continue", "verb", flag_value="continue", help="Insist on a new increment.")
+@click.option("--branch", default="", metavar="FROM", help="Weights of OUTPUT[@CHECKPOINT] only.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
+@click.option("--single-writer", is_flag=True, help="Promise that nothing else writes there.")
+@click.option(
+    "--on-damage",
+    type=click.Choice(["raise", "fall-back"]),
+    default="raise",
+    help="What to do about a damaged newest checkpoint.",
+)
+@click.option("--save-every-steps", type=click.IntRange(1), metavar="N")
+@click.option("--save-every-seconds", type=float, metavar="T")
+@click.option(
+    "--grace", type=click.FloatRange(0), default=30.0, metavar="SECONDS", show_default=True,
+    help="How long the script may take to save and stop.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(as_json: bool, dry_run: bool, **given: Any) -> None:
+    """Trains with SCRIPT; the same command again goes on where it stopped.
+
+    SCRIPT gets the local places of data and output, then the ARGUMENTS that follow `--`.
+    Ends with 0: done, 1: the job failed, 2: usage or configuration, 75: stopped safely and can be
+    gone on with by the same command, 130: Ctrl-C.
+    """
+    spec = JobSpec(
+        script=given["script"],
+        output=given["output"],
+        data=given["data"],
+        arguments=tuple(given["arguments"]),
+        predownload=given["predownload"],
+        pass_as=given["pass_as"],
+        retries=given["retries"],
+        verb=given["verb"] or "auto",
+        branch_from=given["branch"],
+        single_writer=given["single_writer"],
+        on_damage=given["on_damage"],
+        save_every_steps=given["save_every_steps"],
+        save_every_seconds=given["save_every_seconds"],
+        grace_s=given["grace"],
+    )
+    if dry_run:
+        _show_plan(spec, as_json=as_json)
+    else:
+        _leave(_carry_through(spec, as_json=as_json))
+
+
+def _carry_through(spec: JobSpec, *, as_json: bool) -> int:
+    terminal = sys.stderr.isatty() and sys.stdout.isatty() and not as_json
+    display: Display = Terminal() if terminal else Lines()
+    outcome = run_job(spec, display, stdout=sys.stderr if as_json else None)
+    if outcome.error is not None:
+        _print_error(outcome.error)
+    if outcome.attempts or outcome.error is None:
+        for line in outcome.lines():
+            display.say(line)
+    if as_json:
+        _print_json(outcome.document())
+    return outcome.exit_code
+
+
+def _show_plan(spec: JobSpec, *, as_json: bool) -> None:
+    try:
+        plan = make_plan(spec)
+    except OnwardError as error:
+        _print_error(error)
+        if as_json:
+            _print_json({"exit_code": error.exit_code, "error": error_document(error)})
+        raise SystemExit(error.exit_code) from error
+    if as_json:
+        _print_json(plan.document())
+    else:
+        for line in plan.lines():
+            click.echo(line)
+
+
+def _print_error(error: OnwardError) -> None:
+    click.echo(f"error: {error}", err=True)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=2, default=str))
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(not t.daemon and t is not threading.main_thread() for t in threading.enumerate()):
+        # A transfer that was interrupted may wait for a store that does not answer. Everything
+        # that it writes is whole or absent, so that it may die now.
+        os._exit(code)
+    raise SystemExit(code)

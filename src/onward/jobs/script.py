@@ -1,0 +1,71 @@
+"""What a script is started with: its command line and its environment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from onward.jobs.spec import JobSpec
+from onward.repository import Writer
+from onward.training import environment as names
+from onward.training.opening import Asked, Beginning
+
+_OURS = (
+    names.OUTPUT, names.CLAIM, names.VERB, names.CHECKPOINT, names.BRANCH_FROM, names.DATA,
+    names.DATA_SNAPSHOT, names.EVENTS_FD, names.SAVE_EVERY_STEPS, names.SAVE_EVERY_SECONDS,
+    names.ON_DAMAGE,
+)  # fmt: skip
+
+
+def script_command(spec: JobSpec, *, output: Path, data: Path | None) -> list[str]:
+    """This very Python, the script, the places if passed as arguments, its own arguments."""
+    places: list[str] = []
+    if spec.pass_as == "argument":
+        if data is not None:
+            places += ["--data_url", str(data)]
+        places += ["--train_url", str(output)]
+    return [sys.executable, spec.script, *places, *spec.arguments]
+
+
+def script_environment(
+    spec: JobSpec,
+    variables: Mapping[str, str],
+    *,
+    output: Path,
+    data: Path | None,
+    data_snapshot: str,
+    writer: Writer,
+    asked: Asked,
+    beginning: Beginning,
+    pin: bool,
+) -> dict[str, str]:
+    """The agent's own variables and what it tells the script (`training/environment.py`).
+
+    With `pin` the script is told the checkpoint that was chosen, not only the one that was named:
+    it is the one that was fetched and verified.
+    """
+    # A job that was started within another one's script must not inherit that one's claim.
+    told = {name: value for name, value in variables.items() if name not in _OURS}
+    told.setdefault("PYTHONUNBUFFERED", "1")
+    told[names.OUTPUT] = str(output)
+    told[names.CLAIM] = f"{writer.writer}:{writer.generation}"
+    told[names.VERB] = asked.verb
+    told[names.ON_DAMAGE] = asked.on_damage
+    checkpoint = asked.checkpoint
+    if pin and beginning.commit is not None:
+        checkpoint = beginning.commit.checkpoint
+    origin = beginning.origin
+    optional = {
+        names.CHECKPOINT: checkpoint,
+        names.BRANCH_FROM: f"{origin['url']}@{origin['checkpoint']}" if origin else "",
+        names.DATA: str(data) if data is not None else "",
+        names.DATA_SNAPSHOT: data_snapshot,
+        names.SAVE_EVERY_STEPS: str(spec.save_every_steps or ""),
+        names.SAVE_EVERY_SECONDS: f"{spec.save_every_seconds:g}" if spec.save_every_seconds else "",
+    }
+    if spec.pass_as == "env":
+        optional["TRAIN_URL"] = str(output)
+        optional["DATA_URL"] = str(data) if data is not None else ""
+    told.update({name: value for name, value in optional.items() if value})
+    return told
