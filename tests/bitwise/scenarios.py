@@ -220,7 +220,7 @@ def processes() -> ForkServerContext:
     """Processes that have imported torch already: a kill costs milliseconds, not seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "torchdata.stateful_dataloader", "onward.training.session", "onward.data.torch"]
+        ["torch", "torch._dynamo", "torchdata.stateful_dataloader", "onward.training.session", "onward.data.torch"]
     )
     return context
 

@@ -18,13 +18,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from onward.errors import StateError, Unstorable
 from onward.frameworks import torch as framework
 from onward.frameworks.base import Framework, Tagged, TensorLeaf
-from onward.frameworks.torch_tensors import freeze, thaw
+from onward.frameworks.torch_tensors import freeze, moved_like, thaw
 
 PROTOCOL: Framework = framework  # a module can keep a protocol; mypy checks it here
 
 
 def through_bytes(tree: Any) -> Any:
-    """The tree as a repository gives it back: own read-only bytes, no identity, plain containers."""
+    """The tree as a repository gives it back: read-only bytes of its own, no identity."""
     match tree:
         case TensorLeaf():
             assert tree.data is not None
@@ -89,9 +89,10 @@ def net(seed: int = 0, **options: Any) -> Net:
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range, **also: Any) -> None:
     for step in steps:
-        torch.manual_seed(1000 + step)  # batch and dropout of this step
 
-        def closure(x: torch.Tensor = torch.randint(11, (16,))) -> torch.Tensor:
+        def closure(step: int = step) -> torch.Tensor:
+            torch.manual_seed(1000 + step)  # batch and dropout of this step
+            x = torch.randint(11, (16,))
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x).float(), x)
             loss.backward()
@@ -135,7 +136,7 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "adafactor": lambda m: torch.optim.Adafactor(m.parameters()),
     "adagrad": lambda m: torch.optim.Adagrad(m.parameters(), lr_decay=0.1),
     "adam amsgrad": lambda m: torch.optim.Adam(m.parameters(), amsgrad=True),
-    "adam capturable": lambda m: torch.optim.Adam(
+    "adam with a tensor as learning rate": lambda m: torch.optim.Adam(
         m.parameters(), lr=torch.tensor(0.01), foreach=False
     ),
     "adamax": lambda m: torch.optim.Adamax(m.parameters()),
@@ -144,7 +145,6 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "adamw fused": lambda m: torch.optim.AdamW(m.parameters(), fused=True),
     "asgd": lambda m: torch.optim.ASGD(m.parameters(), t0=3),
     "lbfgs": lambda m: torch.optim.LBFGS(m.parameters(), lr=0.1, max_iter=3, history_size=4),
-    "muon": lambda m: torch.optim.Muon(matrices(m)),
     "nadam": lambda m: torch.optim.NAdam(m.parameters()),
     "radam": lambda m: torch.optim.RAdam(m.parameters()),
     "rmsprop centred": lambda m: torch.optim.RMSprop(m.parameters(), momentum=0.9, centered=True),
@@ -157,11 +157,13 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
 }
 
 
+if hasattr(torch.optim, "Muon"):  # since PyTorch 2.9
+    OPTIMIZERS["muon"] = lambda m: torch.optim.Muon(matrices(m))
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_optimizer_of_torch_goes_on_as_if_never_stopped(name: str) -> None:
     """Capture, bytes, restore into other objects, train on: the same bits as without a stop."""
-    if name == "muon" and not hasattr(torch.optim, "Muon"):
-        pytest.skip("this PyTorch has no Muon")
 
     def make() -> dict[str, Any]:
         model = net()
@@ -617,7 +619,8 @@ def test_all_differences_are_listed_and_nothing_is_touched() -> None:
         "model.1.bias: the checkpoint has it F32 [2], the live model has no such entry",
         "model.2.running_mean: the checkpoint has it F32 [2], the live model has no such entry",
         "model.2.running_var: the checkpoint has it F32 [2], the live model has no such entry",
-        "model.2.num_batches_tracked: the checkpoint has it I64 [], the live model has no such entry",
+        "model.2.num_batches_tracked: the checkpoint has it I64 [], "
+        "the live model has no such entry",
         "optimizer.param_groups[1]: the checkpoint has no model.2.bias",
         "optimizer.param_groups[1]: the checkpoint has model.1.bias, the live one does not",
         "adam: the checkpoint has Adam, the live one is AdamW",
@@ -821,3 +824,14 @@ def test_bytes_at_odd_addresses_are_read() -> None:
     assert thaw(moved).tolist() == [0.0, 1.0, 2.0, 3.0]
     array = TensorLeaf(dtype="F32", shape=(4,), kind="numpy", data=odd)
     assert thaw(array).tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_tensors_of_a_stateful_go_where_the_live_ones_are() -> None:
+    """An average of the user's own lives on the accelerator; the meta device stands in for it."""
+    device = torch.device("meta")
+    live = {"shadow": [torch.empty(2, device=device)], "new": None, "pair": (1, torch.empty(2))}
+    stored = {"shadow": [torch.ones(2), torch.ones(3)], "gone": torch.ones(1), "pair": (1, 2)}
+    moved = moved_like(stored, live)
+    assert [tensor.device.type for tensor in moved["shadow"]] == ["meta", "cpu"]
+    assert moved["gone"].device.type == "cpu"
+    assert moved["pair"] == (1, 2)

@@ -79,8 +79,8 @@ def import_(
     """Begin an output with a file from elsewhere.
 
     FILE is a .pth with the weights under net, model, state_dict or model_state_dict (or nothing but
-    them), the optimizer under optimizer or optimizer_state_dict, and epoch; or a safetensors file.
-    It is read with weights_only=True: code in it never runs. OUTPUT must hold no checkpoint yet.
+    them), the optimizer under optimizer or optimizer_state_dict, epoch, and step; or a safetensors
+    file. Code in it never runs. OUTPUT must hold no checkpoint yet.
 
     The optimizer's state is numbered in such a file. Number k is taken for the k-th parameter of
     the model in the order of its state dict, buffers left aside; where counts or shapes do not
@@ -121,9 +121,10 @@ def _from_pth(
 ) -> _Given:
     found = torch_files().read_pth(path)
     given = _Given({model: found.net}, epoch=found.epoch or 0, left_out=list(found.left_out))
+    given.step = found.step or 0
     if found.optimizer is None:
         return given
-    given.step = _steps(found.optimizer)
+    given.step = found.step or _steps(found.optimizer)
     if weights_only:
         given.left_out.append("the optimizer")
         return given

@@ -108,7 +108,8 @@ class _Page:
             *(["finished"] if commit.finished else []),
             *([painted("(" + ", ".join(map(clean, names)) + ")", "green")] if names else []),
         ]
-        self.lines.append(node + "  ".join(facts))
+        first, *further = wrapped(facts, indent=rest)
+        self.lines += [node + first[len(rest) :], *further]
         more = [when(commit.time, self._now), size(commit.stored)]
         more += self._lineage(commit)
         more += [f"{clean(key)} {number(value)}" for key, value in _first(commit)]
@@ -117,7 +118,9 @@ class _Page:
         self.lines += wrapped(more, indent=rest + "  ")
 
     def add_record(self, record: AnyRecord) -> None:
-        margin = self._drawn(self._graph.margin) + " " if self._graph is not None else "  "
+        margin = "  "
+        if self._graph is not None:
+            margin = (self._drawn(self._graph.margin) or " ") + " "
         text = _record_text(record, self._versions)
         self.lines.append(f"{margin}- {text}  {when(record.time, self._now)}")
 

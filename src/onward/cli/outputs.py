@@ -21,7 +21,7 @@ def find(history: History, name: str, *, metric: str = "", lowest: bool = False)
         raise UnknownCheckpoint(
             "there is no best checkpoint",
             why=f"none has the metric {metric!r}" if metric else "no metric was named",
-            do=f"--metric with one of {', '.join(known[:12])}"
+            do=f"give --metric one of: {', '.join(known[:12])}"
             if known
             else "choose one that `onward log` lists: these checkpoints have no metrics",
         )

@@ -15,8 +15,8 @@ Made from `onward --help` by `python -m onward.cli.reference > docs/cli.md`; a t
 
 def reference() -> str:
     """The whole page: the help of `onward`, then that of every command."""
-    parts = [_HEAD, _block(main, "onward", None)]
-    with click.Context(main, info_name="onward") as parent:
+    parts = [_HEAD, "\n", _block(main, "onward", None)]
+    with click.Context(main, info_name="onward", **main.context_settings) as parent:
         for name in COMMANDS:
             command = main.get_command(parent, name)
             assert command is not None
@@ -28,7 +28,7 @@ def _block(command: click.Command, name: str, parent: click.Context | None) -> s
     context = command.make_context(
         name, [], parent=parent, resilient_parsing=True, terminal_width=_WIDTH
     )
-    return f"\n```text\n{command.get_help(context)}\n```\n"
+    return f"```text\n{command.get_help(context)}\n```\n"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -10,17 +9,16 @@ from typing import Any
 
 import click
 
-from onward.errors import OnwardError
+from onward.cli.options import json_option, single_writer_option, write_json, write_lines
+from onward.cli.outcome import as_outcome, report
+from onward.cli.text import clean
 from onward.jobs.agent import run_job
 from onward.jobs.display import Display, Lines, Terminal
-from onward.jobs.outcome import error_document
 from onward.jobs.plan import make_plan
 from onward.jobs.spec import JobSpec
 
 
-@click.command(
-    "run", context_settings={"ignore_unknown_options": False}, short_help="Train with a script."
-)
+@click.command("run")
 @click.argument("script")
 @click.option("--output", required=True, help="Folder or object-store URL of the training state.")
 @click.option("--data", default="", help="Folder, file or object-store URL of the data.")
@@ -41,7 +39,7 @@ from onward.jobs.spec import JobSpec
 @click.option("--continue", "verb", flag_value="continue", help="Insist on a new increment.")
 @click.option("--branch", default="", metavar="FROM", help="Weights of OUTPUT[@CHECKPOINT] only.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
-@click.option("--single-writer", is_flag=True, help="Promise that nothing else writes there.")
+@single_writer_option
 @click.option(
     "--on-damage",
     type=click.Choice(["raise", "fall-back"]),
@@ -54,9 +52,9 @@ from onward.jobs.spec import JobSpec
     "--grace", type=click.FloatRange(0), default=30.0, metavar="SECONDS", show_default=True,
     help="How long the script may take to save and stop.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@json_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run(as_json: bool, dry_run: bool, **given: Any) -> None:
+def run(as_json: bool, dry_run: bool, **given: Any) -> int:
     """Trains with SCRIPT; the same command again goes on where it stopped.
 
     SCRIPT gets the local places of data and output, then the ARGUMENTS that follow `--`.
@@ -80,9 +78,8 @@ def run(as_json: bool, dry_run: bool, **given: Any) -> None:
         grace_s=given["grace"],
     )
     if dry_run:
-        _show_plan(spec, as_json=as_json)
-    else:
-        _leave(_carry_through(spec, as_json=as_json))
+        return _show_plan(spec, as_json=as_json)
+    return _carry_through(spec, as_json=as_json)
 
 
 def _carry_through(spec: JobSpec, *, as_json: bool) -> int:
@@ -90,43 +87,32 @@ def _carry_through(spec: JobSpec, *, as_json: bool) -> int:
     display: Display = Terminal() if terminal else Lines()
     outcome = run_job(spec, display, stdout=sys.stderr if as_json else None)
     if outcome.error is not None:
-        _print_error(outcome.error)
-    if outcome.attempts or outcome.error is None:
-        for line in outcome.lines():
-            display.say(line)
+        if not outcome.attempts:
+            raise outcome.error
+        ending = as_outcome(outcome.error)
+        assert ending is not None
+        report(ending, as_json=False)
+    for line in outcome.lines():
+        display.say(line)
     if as_json:
-        _print_json(outcome.document())
+        write_json(outcome.document())
+    _leave_threads_behind(outcome.exit_code)
     return outcome.exit_code
 
 
-def _show_plan(spec: JobSpec, *, as_json: bool) -> None:
-    try:
-        plan = make_plan(spec)
-    except OnwardError as error:
-        _print_error(error)
-        if as_json:
-            _print_json({"exit_code": error.exit_code, "error": error_document(error)})
-        raise SystemExit(error.exit_code) from error
+def _show_plan(spec: JobSpec, *, as_json: bool) -> int:
+    plan = make_plan(spec)
     if as_json:
-        _print_json(plan.document())
+        write_json(plan.document())
     else:
-        for line in plan.lines():
-            click.echo(line)
+        write_lines([clean(line) for line in plan.lines()])
+    return plan.exit_code
 
 
-def _print_error(error: OnwardError) -> None:
-    click.echo(f"error: {error}", err=True)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, indent=2, default=str))
-
-
-def _leave(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _leave_threads_behind(code: int) -> None:
     if any(not t.daemon and t is not threading.main_thread() for t in threading.enumerate()):
         # A transfer that was interrupted may wait for a store that does not answer. Everything
         # that it writes is whole or absent, so that it may die now.
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
-    raise SystemExit(code)

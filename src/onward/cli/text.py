@@ -136,6 +136,8 @@ def wrapped(items: Iterable[str], *, indent: str, separator: str = "  ") -> list
 
 
 def _columns(text: str) -> int:
+    if "\x1b" in text:  # our own colours: the text of others is clean by now
+        text = click.unstyle(text)
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from onward.data.order import (
 )
 from onward.data.torch_fetching import Fetcher, SeededBatches
 from onward.data.torch_position import PositionedLoader
+from onward.errors import UsageError
 
 
 class Loader(PositionedLoader):
@@ -55,6 +57,7 @@ class Loader(PositionedLoader):
         persistent_workers: bool = False,
     ) -> None:
         super().__init__()
+        _check(batch_size, replay)
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -110,3 +113,13 @@ class Loader(PositionedLoader):
             "drop_last": self.drop_last,
             "replay": self.replay,
         }
+
+
+def _check(batch_size: int, replay: float) -> None:
+    if batch_size < 1:
+        raise UsageError(f"batch_size is {batch_size}", do="give a number of items, 1 or more")
+    if not 0 <= replay < math.inf:
+        raise UsageError(
+            f"replay is {replay}",
+            do="give how many old items come with each new one: 0 for none, 1.0 for as many",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from onward.frameworks.torch_tensors import leaf_of, thaw, view
 
 NET_KEYS = ("net", "model", "state_dict", "model_state_dict")
 OPTIMIZER_KEYS = ("optimizer", "optimizer_state_dict")
+STEP_KEYS = ("step", "global_step")
 
 _MOST_VALUES = 5_000_000
 _DEEPEST = 8
@@ -35,6 +37,7 @@ class Pth:
     optimizer: dict[str, Any] | None = None
     """As `Optimizer.state_dict()` gives it, numbered, with leaves for tensors."""
     epoch: int | None = None
+    step: int | None = None
     left_out: list[str] = field(default_factory=list)
 
 
@@ -123,8 +126,10 @@ def read_pth(path: Path) -> Pth:
             continue
         if key in OPTIMIZER_KEYS and found.optimizer is None and _is_optimizer(value):
             found.optimizer = take.value(value, str(key))
-        elif key == "epoch" and isinstance(value, int) and 0 <= value < 1 << 53:
-            found.epoch = int(value)
+        elif key == "epoch" and _is_count(value):
+            found.epoch = value
+        elif key in STEP_KEYS and found.step is None and _is_count(value):
+            found.step = value
         else:
             found.left_out.append(str(key))
     return found
@@ -135,16 +140,17 @@ def _load(path: Path) -> Any:
         archived = zipfile.is_zipfile(path)
         if archived:
             _check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archived or None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd files; what cannot be read raises
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archived or None)
     except StateError:
         raise
     except Exception as error:  # whatever a hostile file makes the reader raise
+        # PyTorch's own advice is to read it without weights_only: that is what must not be done.
         named = _NAMED_GLOBAL.search(str(error))
+        why = "it is no file of torch.save, or not a whole one"
         if named:
             why = f"it asks for {named[1] or named[2]}, and a checkpoint must not run code"
-        else:
-            why = str(error).strip().split("\n", 1)[0][:200] or type(error).__name__
-            why = "it is no file of torch.save, or is damaged" if "eights" in why else why
         raise _unreadable(path, why) from error
 
 
@@ -156,6 +162,10 @@ def _check_archive(path: Path) -> None:
         raise _unreadable(path, "parts of it are compressed, which torch.save never does")
     if sum(entry.file_size for entry in entries) > size_bytes:
         raise _unreadable(path, "it says that it is larger than it is")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
 
 
 def _is_optimizer(value: Any) -> bool:

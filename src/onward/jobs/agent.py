@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from onward.errors import Damaged, Fenced, NothingNew, OnwardError, Stopped, StoreError
+from onward.errors import Fenced, OnwardError, Stopped, StoreError
 from onward.jobs.data import JobData
 from onward.jobs.display import Display, Terminal, size
 from onward.jobs.leftover import forget_script, note_script
+from onward.jobs.newness import nothing_new
 from onward.jobs.open_files import open_for_writing
 from onward.jobs.outcome import Attempt, Outcome, begun
 from onward.jobs.outputs import JobOutput, open_output, refuse_start_over
@@ -25,6 +26,7 @@ from onward.jobs.script import script_command, script_environment
 from onward.jobs.spec import JobSpec
 from onward.jobs.stopping import StopSignals
 from onward.repository import Repository
+from onward.repository.fetching import check_space
 from onward.training.opening import Asked, Beginning
 
 FRUITLESS_ATTEMPTS = 3
@@ -106,11 +108,6 @@ class _Agent:
         if self.spec.data:
             self.data = JobData(self.spec.data)
         self.output = output = open_output(self.spec, self.display)
-        if self.data is not None:
-            self.data_path = self.data.fetch(self.display)
-            found = self.data.snapshot()
-            self.snapshot = found.digest
-            self.display.say(f"data: {found.items:,} files, {size(found.size_bytes)}")
         fruitless = 0
         for number in range(1, self.spec.retries + 2):
             attempt = self._attempt(number, output)
@@ -131,13 +128,18 @@ class _Agent:
 
     def _attempt(self, number: int, output: JobOutput) -> Attempt | None:
         repository = output.catch_up()
-        refuse_start_over(self.spec, repository.history)
-        if number > 1:
+        if number == 1:
+            refuse_start_over(self.spec, repository.history)
+            self._fetch_data(output)
+        else:
             self._check_still_ours(repository)
         asked = self._asked(repository)
         if self.known is None:
             self.known = set(repository.history.commits)
-        if self._nothing_new(repository, asked):
+        reason = nothing_new(asked, repository, self.snapshot)
+        if reason is not None:
+            self.outcome.newest = repository.history.latest()
+            self.outcome.exit_code, self.outcome.message = 0, str(reason)
             return None
         attempt, start = self._begin(number, output, repository, asked)
         self.outcome.attempts.append(attempt)
@@ -148,33 +150,23 @@ class _Agent:
             self.signals.guarding = False
         return attempt
 
+    def _fetch_data(self, output: JobOutput) -> None:
+        if self.data is None:
+            return
+        wanted = sum(entry.size_bytes for entry in self.data.plan().fetched)
+        if wanted:
+            # All that will be fetched must fit before anything is.
+            check_space(self.data.path, wanted + output.bytes_to_fetch())
+        self.data_path = self.data.fetch(self.display)
+        found = self.data.snapshot()
+        self.snapshot = found.digest
+        self.display.say(f"data: {found.items:,} files, {size(found.size_bytes)}")
+
     def _asked(self, repository: Repository) -> Asked:
         """What was asked for; once this job has committed, to go on from there."""
         if self.known is None or self.known >= repository.history.commits.keys():
             return self.spec.asked()
         return Asked(on_damage=self.spec.on_damage)
-
-    def _nothing_new(self, repository: Repository, asked: Asked) -> bool:
-        latest = repository.history.latest()
-        if latest is None or not latest.finished or not self.snapshot:
-            return False
-        if asked.verb != "auto" or asked.checkpoint:
-            return False
-        try:
-            learned = repository.manifest(latest).about.get("data_snapshot")
-        except Damaged:
-            return False
-        if learned != self.snapshot:
-            return False
-        self.outcome.newest = latest
-        self.outcome.exit_code = 0
-        error = NothingNew(
-            "nothing new to learn",
-            why=f"checkpoint {latest.checkpoint} is finished and has learned this very data",
-            do="add data and run the same command, or train again on the same with --continue",
-        )
-        self.outcome.message = str(error)
-        return True
 
     def _begin(
         self, number: int, output: JobOutput, repository: Repository, asked: Asked

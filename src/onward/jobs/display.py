@@ -40,7 +40,7 @@ class Lines:
         self._next_training_s = 0.0
 
     def say(self, text: str) -> None:
-        _write(self._stream, f"onward: {text}\n")
+        _write(self._stream, f"onward: {_harmless(text)}\n")
 
     @contextmanager
     def transfer(self, title: str, size_bytes: int) -> Iterator[Passed]:
@@ -87,9 +87,11 @@ class Terminal:
         with self._lock:
             self._erase()
             if not self._at_line_start:
-                self._raw(b"\r\n")
+                self._raw(b"\n")
                 self._at_line_start = True
-            self._console.print(f"onward: {text}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(
+                f"onward: {_harmless(text)}", markup=False, highlight=False, soft_wrap=True
+            )
             self._draw()
 
     @contextmanager
@@ -138,7 +140,7 @@ class Terminal:
             self._erase()
             self._bar = ""
             if not self._at_line_start:
-                self._raw(b"\r\n")
+                self._raw(b"\n")
                 self._at_line_start = True
 
     def _erase(self) -> None:
@@ -189,6 +191,11 @@ def size(size_bytes: float) -> str:
         if size_bytes < 999.95 or unit == "TB":
             break
     return f"{size_bytes:.1f} {unit}"
+
+
+def _harmless(text: str) -> str:
+    """What others wrote (names of files, of writers) must not act on a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _number(facts: dict[str, Any], name: str) -> int:

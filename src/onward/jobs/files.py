@@ -106,7 +106,9 @@ class PlainFiles:
                 if key in remote and (known is None or known.version != remote[key]):
                     aside = move_aside(self.local, key, self._folder / "stranded-files")
                     self._state.whole.pop(key)
-                    self._say(f"{key} was written by another job meanwhile: ours is kept in {aside}")
+                    self._say(
+                        f"{key} was written by another job meanwhile: ours is kept in {aside}"
+                    )
         self.push_rest(display)
 
     # From the store.

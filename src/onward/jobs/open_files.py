@@ -12,7 +12,7 @@ FileId = tuple[int, int]
 
 
 def open_for_writing(leader: int) -> set[FileId]:
-    """Files that some process of the leader's session may write to; none where there is no /proc."""
+    """Files that some process of the leader's session may write to; none without a /proc."""
     found: set[FileId] = set()
     for pid in session_members(leader):
         try:

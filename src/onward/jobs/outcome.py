@@ -46,11 +46,11 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """The summary, for people."""
-        facts = [
-            _counted(len(self.commits), "checkpoint") + " committed",
-            _counted(self.steps, "step"),
-            f"{size(self.stored_bytes)} stored",
-        ]
+        facts = []
+        if self.commits or not self.pushed_files:
+            facts.append(_counted(len(self.commits), "checkpoint") + " committed")
+        if self.commits:
+            facts += [_counted(self.steps, "step"), f"{size(self.stored_bytes)} stored"]
         if self.pushed_bytes or self.pushed_files:
             facts.append(f"{size(self.pushed_bytes)} pushed")
         if self.pushed_files:
@@ -114,7 +114,7 @@ def error_document(error: OnwardError | None) -> dict[str, Any] | None:
     """An error for programs."""
     if error is None:
         return None
-    return {"kind": type(error).__name__, "what": error.what, "why": error.why, "do": error.do}
+    return {"type": type(error).__name__, "what": error.what, "why": error.why, "do": error.do}
 
 
 def begun(number: int, beginning: Beginning, generation: int) -> Attempt:

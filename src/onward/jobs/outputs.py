@@ -18,6 +18,7 @@ from onward.jobs.scanning import Token, move_aside, scan
 from onward.jobs.spec import JobSpec
 from onward.jobs.torn import why_torn
 from onward.repository import Commit, History, Repository, Writer, open_or_create, open_repository
+from onward.repository.fetching import check_space
 from onward.repository.mirror import Mirror, missing_bytes
 from onward.stores import LocalStore, Store, open_store, parse
 from onward.training.opening import Asked, Beginning
@@ -47,6 +48,9 @@ class JobOutput(Protocol):
 
     def catch_up(self) -> Repository:
         """Settles what an earlier job left, and returns the repository that decides."""
+
+    def bytes_to_fetch(self) -> int:
+        """What `prepare` would fetch at the first attempt."""
 
     def prepare(self, asked: Asked) -> Beginning:
         """Decides how to begin and has everything that this needs in `folder`, verified."""
@@ -121,6 +125,9 @@ class FolderOutput:
         self._repository.refresh()
         return self._repository
 
+    def bytes_to_fetch(self) -> int:
+        return 0
+
     def prepare(self, asked: Asked) -> Beginning:
         tokens, _ = scan(self._store)
         for key, why in newest_torn(self._store, tokens):
@@ -186,7 +193,8 @@ class StoreOutput:
             self._files = PlainFiles(
                 self._remote, self.folder.parent, say=display.say, passed=self._count
             )
-            self._files.belong_to(self._mirror.remote.history.repository)
+            self._repository = self._mirror.remote
+            self._files.belong_to(self._repository.history.repository)
         except BaseException:
             self.working.release()
             raise
@@ -201,14 +209,34 @@ class StoreOutput:
                 f"{len(stranded.commits)} checkpoints of an earlier job on this machine cannot be "
                 f"pushed: {stranded.why}. They are kept in {stranded.folder}"
             )
-        self._files.catch_up(self._mirror.remote.history.generation, self._display)
-        return self._mirror.remote
+        self._files.catch_up(self._repository.history.generation, self._display)
+        return self._repository
+
+    def bytes_to_fetch(self) -> int:
+        if self._repository.history.latest() is None:
+            return self._files.select(self._spec.predownload).size_bytes
+        beginning = self._spec.asked().decide(self._repository)
+        return self._bytes_of(beginning, self._files.select(self._spec.predownload))
 
     def prepare(self, asked: Asked) -> Beginning:
-        beginning = self._verified(asked)
+        beginning = asked.decide(self._repository)
+        if self._spec.predownload == "no":
+            self._hide_files()
+        selection = self._files.select(self._spec.predownload)
+        check_space(self.folder, self._bytes_of(beginning, selection))
+        while beginning.commit is not None:
+            try:
+                self._fetch_checkpoints([beginning.commit])
+                break
+            except Damaged as error:
+                if asked.on_damage != "fall-back" or asked.checkpoint:
+                    raise
+                beginning.pass_over(self._repository, error.what)
         if self._spec.predownload == "all":
             self._fetch_all()
-        self._fetch_files()
+        for line in selection_lines(selection):
+            self._display.say(line)
+        self._files.pull(selection, self._display)
         return beginning
 
     def claim(self, who: str) -> Writer:
@@ -256,28 +284,32 @@ class StoreOutput:
 
     # Predownload.
 
-    def _verified(self, asked: Asked) -> Beginning:
-        remote = self._mirror.remote
-        beginning = asked.decide(remote)
-        while beginning.commit is not None:
-            try:
-                self._fetch_checkpoints([beginning.commit])
-                return beginning
-            except Damaged as error:
-                if asked.on_damage != "fall-back" or asked.checkpoint:
-                    raise
-                beginning.pass_over(remote, error.what)
-        return beginning
+    def _bytes_of(self, beginning: Beginning, selection: Selection) -> int:
+        manifests = [beginning.manifest] if beginning.manifest is not None else []
+        if self._spec.predownload == "all":
+            manifests = self._mirror.manifests(self._intact())
+        return missing_bytes(self._mirror.local_store, manifests) + selection.size_bytes
+
+    def _intact(self) -> list[Commit]:
+        """What `--predownload all` means: every checkpoint, those known to be damaged left away
+        only if damage may be passed over."""
+        live = self._repository.history.live()
+        if self._spec.on_damage == "raise":
+            return live
+        return [commit for commit in live if not self._repository.damage(commit)]
 
     def _fetch_all(self) -> None:
-        commits = []
-        for commit in self._mirror.remote.history.live():
-            damage = self._mirror.remote.damage(commit)
-            if damage and self._spec.on_damage == "fall-back":
-                self._display.say(f"not fetched: checkpoint {commit.checkpoint}: {damage}")
-            else:
-                commits.append(commit)
-        self._fetch_checkpoints(commits)
+        commits = self._intact()
+        try:
+            self._fetch_checkpoints(commits)
+        except Damaged:
+            if self._spec.on_damage == "raise":
+                raise
+            for commit in commits:
+                try:
+                    self._fetch_checkpoints([commit])
+                except Damaged as error:
+                    self._display.say(f"not fetched: checkpoint {commit.checkpoint}: {error.what}")
 
     def _fetch_checkpoints(self, commits: list[Commit]) -> None:
         manifests = self._mirror.manifests(commits)
@@ -291,20 +323,16 @@ class StoreOutput:
         with self._display.transfer(f"fetching {what}", sum(packs.values())) as passed:
             self._mirror.pull(manifests, progress=passed)
 
-    def _fetch_files(self) -> None:
-        if self._spec.predownload == "no":
-            hidden = self._files.hide_pushed()
-            if hidden:
-                self._display.say(f"{hidden} plain files stay at the store (--predownload no)")
-            return
-        selection = self._files.select(self._spec.predownload)
-        for line in selection_lines(selection):
-            self._display.say(line)
-        self._files.pull(selection, self._display)
+    def _hide_files(self) -> None:
+        if self._generation is not None:
+            return  # a later attempt goes on from what the first one wrote
+        hidden = self._files.hide_pushed()
+        if hidden:
+            self._display.say(f"{hidden} plain files stay at the store (--predownload no)")
 
     def _check_fence(self) -> None:
-        self._mirror.remote.refresh()
-        self._mirror.remote.log.check_fence(self._generation)
+        self._repository.refresh()
+        self._repository.log.check_fence(self._generation)
 
     def _count(self, count: int, passed: Passed | None = None) -> None:
         self.pushed.size_bytes += count

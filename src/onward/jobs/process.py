@@ -1,4 +1,4 @@
-"""The script as a process: a group of its own, its output live, its progress heard, its end sure."""
+"""The script as a process: its group, its live output, its progress, its certain end."""
 
 from __future__ import annotations
 

@@ -24,6 +24,10 @@ class Relay:
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
         self._agent_end, self.script_end = os.openpty()
+        # The real terminal turns line ends into what it needs, and once is enough.
+        modes = termios.tcgetattr(self.script_end)
+        modes[1] &= ~termios.OPOST
+        termios.tcsetattr(self.script_end, termios.TCSANOW, modes)
         self._copy_size()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._copy, name="onward-relay", daemon=True)

@@ -21,9 +21,9 @@ MAX_COUNT = (1 << 53) - 1
 _MAX_DIGITS = 400  # no finite float needs more; int() of a megabyte of digits is quadratic
 _BYTES_PER_VALUE = 16  # `[],[],[],…` takes 25 times its length in memory: so many are no document
 
-# A string that never ends is one match too: searched again from each quote in it, a hostile document
-# would take quadratic time.
-_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
+# A string that never ends is one match too: searched again from each quote in it, a hostile
+# document would take quadratic time.
+_NOT_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[{\]}]++', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 T = TypeVar("T")
@@ -88,14 +88,10 @@ def _check_depth(text: str) -> None:
     # The parser recurses in C; looking at the brackets outside of strings first keeps a hostile
     # document from ever taking it deep.
     depth = 0
-    for match in _BRACKETS.finditer(text):
-        bracket = match[0]
-        if bracket in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
-        elif bracket in "]}":
-            depth -= 1
+    for bracket in _NOT_BRACKETS.sub("", text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

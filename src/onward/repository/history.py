@@ -131,7 +131,7 @@ class History:
         return sorted(name for name, id_ in self.aliases.items() if id_ == checkpoint)
 
     def resolve(self, name: str, *, metric: str = "", lowest: bool = False) -> Commit:
-        """The checkpoint called `name`: an alias, `latest`, `best`, `vN`, an id or ≥ 4 of its digits.
+        """The checkpoint called `name`: alias, `latest`, `best`, `vN`, id or its first ≥ 4 digits.
 
         Raises `UnknownCheckpoint`, saying which names there are.
         """

@@ -209,7 +209,7 @@ class Log:
         return mine
 
     def _check_head(self) -> None:
-        """Raises `Conflict` if somebody has overwritten the head, where the store would let them."""
+        """Raises `Conflict` if the head was overwritten, where the store lets anybody do that."""
         if self.exclusive or self.history.seq < 0:
             return
         data = self._read_slot(self.history.seq)

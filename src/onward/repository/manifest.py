@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
 
 from onward.errors import Damaged
 from onward.frameworks.base import ITEM_BYTES
 from onward.repository.documents import (
     FORMAT,
+    MAX_COUNT,
     MAX_MANIFEST_BYTES,
     convert,
     from_bytes,
@@ -20,7 +22,11 @@ from onward.repository.documents import (
 )
 from onward.repository.records import CheckpointId, Count, Digest, Hex32, Metrics, Text
 
-Shape: TypeAlias = Annotated[list[Count], Meta(max_length=64)]
+_MAX_DIMENSIONS = 30  # NumPy 1 has 32, and reading needs one more than the tensor's own
+_MAX_REGIONS = 16_384
+_MAX_EXPANSION = 64
+
+Shape: TypeAlias = Annotated[list[Count], Meta(max_length=_MAX_DIMENSIONS)]
 
 
 class Range(Struct, frozen=True):
@@ -148,21 +154,29 @@ def parse_manifest(data: bytes, checkpoint: str) -> Manifest:
         reason = _tensor_objection(tensor, manifest.packs)
         if reason:
             raise Damaged(f"{name}, tensor {tensor.path[:200]!r}", why=reason)
-    _check_overlap(manifest, name)
+    reason = _ranges_objection(manifest.tensors)
+    if reason:
+        raise Damaged(name, why=reason)
     return manifest
 
 
-def _tensor_objection(tensor: Tensor, packs: dict[str, PackRef]) -> str:
+def _tensor_objection(tensor: Tensor, packs: Mapping[str, PackRef]) -> str:
     if tensor.dtype not in ITEM_BYTES:
         return f"unknown dtype {tensor.dtype[:40]!r}"
     if tensor.kind not in ("torch", "numpy", "mindspore"):
         return f"unknown kind {tensor.kind[:40]!r}"
+    if math.prod(max(1, extent) for extent in tensor.shape) * ITEM_BYTES[tensor.dtype] > MAX_COUNT:
+        return "its shape is out of range"
+    seen: set[tuple[str, int, int]] = set()
     for found in tensor.ranges():
         pack = packs.get(found.pack)
         if pack is None:
             return f"pack {found.pack} is not among the manifest's packs"
         if found.offset < 8 or found.offset + found.size > pack.size:
             return f"a range lies outside of pack {found.pack}"
+        if found.size and found.place in seen:
+            return f"it uses byte {found.offset} of pack {found.pack} twice"
+        seen.add(found.place)
     return _parts_objection(tensor)
 
 
@@ -170,73 +184,91 @@ def _parts_objection(tensor: Tensor) -> str:
     size = tensor.size_bytes
     if size == 0:
         return "it has no elements but parts" if tensor.parts else ""
-    if not tensor.parts or isinstance(tensor.parts[0], Rows):
-        return "it does not begin with a full part or a region"
+    first, regions, patches = _sorted_out(tensor.parts)
+    if len(regions) + len(patches) + (first is not None) != len(tensor.parts):
+        return "its parts are not a full part or regions, and then row patches"
+    if first is not None:
+        if first.range.size != size:
+            return f"a full part of {first.range.size} bytes for a tensor of {size}"
+        if len(tensor.parts) == 1 and tensor.digest not in (None, first.range.digest):
+            return "its digest is not that of its only part"
+    else:
+        reason = _regions_objection(regions, tensor)
+        if reason:
+            return reason
     row_bytes = size // tensor.shape[0] if tensor.shape else 0
-    covered = 0
+    for patch in patches:
+        if not tensor.shape or patch.count > tensor.shape[0]:
+            return f"a patch of {patch.count} rows"
+        if patch.index.size != patch.count * 8 or patch.rows.size != patch.count * row_bytes:
+            return "a row patch whose sizes do not fit"
+    return ""
+
+
+def _sorted_out(parts: list[Part]) -> tuple[Full | None, list[Region], list[Rows]]:
+    """The parts by kind, up to the first that stands where its kind may not."""
+    first = parts[0] if parts and isinstance(parts[0], Full) else None
+    at = 1 if first else 0
     regions: list[Region] = []
-    for position, part in enumerate(tensor.parts):
-        match part:
-            case Full():
-                if position or part.range.size != size:
-                    return f"a full part of {part.range.size} bytes for a tensor of {size}"
-                covered = size
-            case Region():
-                if any(isinstance(earlier, Rows) for earlier in tensor.parts[:position]):
-                    return "a region follows a row patch"
-                reason = _region_objection(part, tensor)
-                if reason:
-                    return reason
-                regions.append(part)
-                covered += part.range.size
-            case Rows():
-                if not tensor.shape or part.count > tensor.shape[0]:
-                    return f"a patch of {part.count} rows"
-                if part.index.size != part.count * 8 or part.rows.size != part.count * row_bytes:
-                    return "a row patch whose sizes do not fit"
-    if covered != size:
-        return f"its parts give {covered} of {size} bytes"
-    return _regions_overlap(regions)
+    patches: list[Rows] = []
+    for part in parts[at:]:
+        if isinstance(part, Rows):
+            patches.append(part)
+        elif isinstance(part, Region) and first is None and not patches:
+            regions.append(part)
+        else:
+            break
+    return first, regions, patches
 
 
-def _region_objection(part: Region, tensor: Tensor) -> str:
-    if len(part.start) != len(tensor.shape) or len(part.shape) != len(tensor.shape):
-        return "a region of another dimension"
-    if any(s + e > n for s, e, n in zip(part.start, part.shape, tensor.shape, strict=True)):
-        return "a region outside of the tensor"
-    if part.range.size != math.prod(part.shape) * ITEM_BYTES[tensor.dtype] or part.range.size == 0:
-        return "a region whose size does not fit"
-    return ""
-
-
-def _regions_overlap(regions: list[Region]) -> str:
-    # Sorted by their start along the first dimension, only neighbours whose intervals meet there
-    # are compared in full; a hostile pile that all meet is cut off by the count.
-    if len(regions) > 65_536:
+def _regions_objection(regions: list[Region], tensor: Tensor) -> str:
+    if not regions:
+        return "it does not begin with a full part or a region"
+    if len(regions) > _MAX_REGIONS:
         return f"{len(regions)} regions"
-    ordered = sorted(regions, key=lambda part: part.start)
-    active: list[Region] = []
-    for part in ordered:
-        first = part.start[0] if part.start else 0
-        active = [a for a in active if not a.start or a.start[0] + a.shape[0] > first]
-        if len(active) > 4096:
-            return "too many regions side by side"
-        for other in active:
-            if all(
-                a < b + extent_b and b < a + extent_a
-                for a, extent_a, b, extent_b in zip(
-                    part.start, part.shape, other.start, other.shape, strict=True
-                )
-            ):
-                return "two regions overlap"
-        active.append(part)
+    for part in regions:
+        if len(part.start) != len(tensor.shape) or len(part.shape) != len(tensor.shape):
+            return "a region of another dimension"
+        if any(s + e > n for s, e, n in zip(part.start, part.shape, tensor.shape, strict=True)):
+            return "a region outside of the tensor"
+        size = math.prod(part.shape) * ITEM_BYTES[tensor.dtype]
+        if part.range.size != size or size == 0:
+            return "a region whose size does not fit"
+    covered = sum(part.range.size for part in regions)
+    if covered != tensor.size_bytes:
+        return f"its parts give {covered} of {tensor.size_bytes} bytes"
+    return "two regions overlap" if tensor.shape and _any_overlap(regions) else ""
+
+
+def _any_overlap(regions: list[Region]) -> bool:
+    # Sorted by where they begin along the first dimension, each is compared only with those that
+    # begin before it ends: few for a sharded tensor, and for a hostile pile still quick.
+    regions = sorted(regions, key=lambda part: part.start)
+    start = np.array([part.start for part in regions], dtype=np.int64)
+    end = start + np.array([part.shape for part in regions], dtype=np.int64)
+    last = np.searchsorted(start[:, 0], end[:, 0])
+    for this in range(len(regions)):
+        others = slice(this + 1, last[this])
+        if bool(np.all((start[others] < end[this]) & (start[this] < end[others]), axis=1).any()):
+            return True
+    return False
+
+
+def _ranges_objection(tensors: list[Tensor]) -> str:
+    """Why the ranges of different tensors cannot stand beside each other, or ''."""
+    digests: dict[tuple[str, int, int], str] = {}
+    for tensor in tensors:
+        for found in tensor.ranges():
+            if digests.setdefault(found.place, found.digest) != found.digest:
+                return f"two digests for byte {found.offset} of pack {found.pack}"
+    pack, end = "", 0
+    for this_pack, offset, size in sorted(digests):
+        if size and this_pack == pack and offset < end:
+            return f"two ranges of pack {pack} overlap at byte {offset}"
+        end = max(end if this_pack == pack else 0, offset + size)
+        pack = this_pack
+    # Tensors of one part share its memory, the others have their own when they are read.
+    own = sum(tensor.size_bytes for tensor in tensors if len(tensor.parts) > 1)
+    if own > _MAX_EXPANSION * sum(size for _, _, size in digests):
+        return f"its parts make {own} bytes of far fewer"
     return ""
-
-
-def _check_overlap(manifest: Manifest, name: str) -> None:
-    places = sorted({found.place for tensor in manifest.tensors for found in tensor.ranges()})
-    end, pack = 0, ""
-    for this_pack, offset, size in places:
-        if this_pack == pack and offset < end and size:
-            raise Damaged(name, why=f"two ranges of pack {pack} overlap at byte {offset}")
-        end, pack = (offset + size if this_pack != pack else max(end, offset + size)), this_pack

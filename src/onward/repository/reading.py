@@ -43,15 +43,14 @@ def read_state(
     """
     document = manifest.state
     if keys is not None:
-        document = {key: document[key] for key in keys if key in document}
+        entries = document if isinstance(document, dict) else {}
+        document = {key: entries[key] for key in keys if key in entries}
     wanted: set[int] = set()
     decode(document, wanted.add)
     arrays = read_tensors(
         store, {index: manifest.tensor(index) for index in sorted(wanted)}, progress=progress
     )
-    return decode(
-        document, lambda index: _leaf(manifest.tensor(index), index, arrays[index])
-    )
+    return decode(document, lambda index: _leaf(manifest.tensor(index), index, arrays[index]))
 
 
 def read_tensors(
@@ -62,7 +61,7 @@ def read_tensors(
     for tensor in tensors.values():
         for found in tensor.ranges():
             ranges.setdefault(found.place, (found, tensor.path))
-    _check_sizes(store, [found for found, _ in ranges.values()])
+    _check_sizes(store, ranges.values())
     batches = _batches([ranges[place] for place in sorted(ranges)])
     held: dict[tuple[str, int, int], Bytes] = {}
 
@@ -78,24 +77,21 @@ def read_tensors(
     return {index: _assemble(tensor, held) for index, tensor in tensors.items()}
 
 
-def _check_sizes(store: Store, ranges: Iterable[Range]) -> None:
+def _check_sizes(store: Store, ranges: Iterable[tuple[Range, str]]) -> None:
     # Before memory is reserved for what a manifest says: the packs must really be that long.
-    ends: dict[str, int] = {}
-    for found in ranges:
-        ends[found.pack] = max(ends.get(found.pack, 0), found.offset + found.size)
-    for pack, end in ends.items():
+    last: dict[str, tuple[int, str]] = {}
+    for found, path in ranges:
+        last[found.pack] = max(last.get(found.pack, (0, "")), (found.offset + found.size, path))
+    for pack, (end, path) in last.items():
         try:
             size = store.size(pack_key(pack))
         except Missing as error:
-            raise Damaged(
-                f"pack {pack} is missing at {store.url}",
-                do="run `onward verify`; another checkpoint may be intact",
-            ) from error
+            raise _gone(store, pack, path) from error
         if size < end:
             raise Damaged(
-                f"pack {pack} is cut short at {store.url}",
-                why=f"it has {size:,} bytes, {end:,} are needed",
-                do="run `onward verify`; another checkpoint may be intact",
+                f"tensor {path} is cut off",
+                why=f"pack {pack} at {store.url} has {size:,} bytes, {end:,} are needed",
+                do="run `onward verify` to see which checkpoints are intact",
             )
 
 
@@ -115,17 +111,12 @@ def _batches(ranges: list[tuple[Range, str]]) -> list[list[tuple[Range, str]]]:
 
 
 def _read_batch(store: Store, batch: list[tuple[Range, str]]) -> list[tuple[Range, Bytes]]:
-    first, last = batch[0][0], batch[-1][0]
-    key = pack_key(first.pack)
-    if len(batch) == 1:
-        data = _read_large(store, key, first)
-        pieces = [(first, data)]
-    else:
-        whole = store.read(key, first.offset, last.offset + last.size - first.offset)
-        block = np.frombuffer(whole, dtype=np.uint8)
-        pieces = [
-            (found, block[found.offset - first.offset :][: found.size]) for found, _ in batch
-        ]
+    (first, path), (last, _) = batch[0], batch[-1]
+    try:
+        block = _read_block(store, first, last.offset + last.size - first.offset)
+    except Missing as error:
+        raise _gone(store, first.pack, path) from error
+    pieces = [(found, block[found.offset - first.offset :][: found.size]) for found, _ in batch]
     for (found, path), (_, data) in zip(batch, pieces, strict=True):
         if data.size != found.size or digest_of(data.data) != found.digest:
             raise Damaged(
@@ -137,14 +128,28 @@ def _read_batch(store: Store, batch: list[tuple[Range, str]]) -> list[tuple[Rang
     return pieces
 
 
-def _read_large(store: Store, key: str, found: Range) -> Bytes:
-    if found.size <= _LARGE_BYTES:
-        return np.frombuffer(store.read(key, found.offset, found.size), dtype=np.uint8)
-    data = np.empty(found.size, dtype=np.uint8)
-    for start in range(0, found.size, _LARGE_BYTES):
-        piece = store.read(key, found.offset + start, min(_LARGE_BYTES, found.size - start))
-        data[start : start + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
-    return data
+def _read_block(store: Store, first: Range, size: int) -> Bytes:
+    """`size` bytes of a pack from where `first` begins; fewer if the pack ends before that."""
+    key = pack_key(first.pack)
+    if size <= _LARGE_BYTES:
+        return np.frombuffer(store.read(key, first.offset, size), dtype=np.uint8)
+    block = np.empty(size, dtype=np.uint8)
+    have = 0
+    while have < size:
+        piece = store.read(key, first.offset + have, min(_LARGE_BYTES, size - have))
+        if not piece:
+            return block[:have]
+        block[have : have + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
+        have += len(piece)
+    return block
+
+
+def _gone(store: Store, pack: str, path: str) -> Damaged:
+    return Damaged(
+        f"tensor {path} is missing",
+        why=f"there is no pack {pack} at {store.url}; perhaps its checkpoint was just dropped",
+        do="run `onward verify` to see which checkpoints are intact",
+    )
 
 
 def _assemble(tensor: Tensor, held: dict[tuple[str, int, int], Bytes]) -> Bytes:
@@ -162,9 +167,7 @@ def _assemble(tensor: Tensor, held: dict[tuple[str, int, int], Bytes]) -> Bytes:
             case Full():
                 whole[:] = held[part.range.place]
             case Region():
-                block = tuple(
-                    slice(s, s + e) for s, e in zip(part.start, part.shape, strict=True)
-                )
+                block = tuple(slice(s, s + e) for s, e in zip(part.start, part.shape, strict=True))
                 elements[block] = held[part.range.place].reshape(*part.shape, item)
             case Rows():
                 index = _row_index(part, tensor, held)

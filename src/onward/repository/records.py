@@ -120,7 +120,7 @@ def record_bytes(record: AnyRecord) -> bytes:
         parse_record(data, record.seq)
     except (Damaged, ValueError, TypeError) as error:
         kind = type(record).__name__.lower()
-        why = error.why if isinstance(error, Damaged) else str(error)
+        why = error.why or error.what if isinstance(error, Damaged) else str(error)
         raise Unstorable(f"this {kind} cannot be recorded", why=why) from error
     return data
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from onward import _version
-from onward.errors import Damaged, Missing, NotAnOutput, UnknownCheckpoint, UnsafeStore, UsageError
-from onward.repository.documents import digest_of
+from onward.errors import (
+    Damaged,
+    Missing,
+    NewerFormat,
+    NotAnOutput,
+    UnknownCheckpoint,
+    UnsafeStore,
+    UsageError,
+)
+from onward.repository.documents import MAX_MANIFEST_BYTES, digest_of
 from onward.repository.history import History, checked_new_alias
-from onward.repository.log import Log
+from onward.repository.log import Build, Log
 from onward.repository.manifest import Manifest, manifest_key, parse_manifest
 from onward.repository.packs import pack_key
 from onward.repository.records import (
@@ -19,6 +28,7 @@ from onward.repository.records import (
     Commit,
     Drop,
     Open,
+    for_people,
     new_hex32,
     now,
 )
@@ -26,13 +36,21 @@ from onward.repository.writer import Writer
 from onward.stores import honours_create
 from onward.stores.base import Store
 
+_DOCUMENTS_AT_ONCE = 16
+_DROPPED_AT_ONCE = 1000  # so that a record's list of packs keeps within its length
+
 
 class Repository:
-    """The repository at a store. Make one with `open_repository` or `create_repository`."""
+    """The repository at a store. Make one with `open_repository` or `open_or_create`.
 
-    def __init__(self, store: Store, *, exclusive: bool = True) -> None:
+    `exclusive` says whether the store honours create-if-absent; with None that is found out before
+    the first record is appended.
+    """
+
+    def __init__(self, store: Store, *, exclusive: bool | None = True) -> None:
         self.store = store
-        self.log = Log(store, exclusive=exclusive)
+        self.log = Log(store, exclusive=exclusive is not False)
+        self._tested = exclusive is not None
 
     @property
     def history(self) -> History:
@@ -44,11 +62,11 @@ class Repository:
         return self.history
 
     def manifest(self, commit: Commit) -> Manifest:
-        """The verified manifest of a checkpoint. Raises `Damaged`."""
+        """The verified manifest of a checkpoint. Raises `Damaged` or `NewerFormat`."""
         key = manifest_key(commit.checkpoint)
         what = f"manifest {commit.checkpoint} at {self.store.url}"
         try:
-            data = self.store.read(key, 0, commit.manifest.size + 1)
+            data = self.store.read(key, 0, min(commit.manifest.size, MAX_MANIFEST_BYTES) + 1)
         except Missing as error:
             raise Damaged(f"{what} is missing", do="run `onward verify`") from error
         if len(data) != commit.manifest.size or digest_of(data) != commit.manifest.digest:
@@ -57,10 +75,13 @@ class Repository:
                 why="its bytes are not those that its log record names",
                 do="run `onward verify` to see which checkpoints are intact",
             )
-        return parse_manifest(data, commit.checkpoint)
+        manifest = parse_manifest(data, commit.checkpoint)
+        if _facts(manifest) != _facts(commit) or manifest.repository != self.history.repository:
+            raise Damaged(f"{what} is damaged", why="it contradicts its log record")
+        return manifest
 
     def damage(self, commit: Commit) -> str:
-        """Why this checkpoint cannot be restored, as far as lengths and the manifest tell; or ''."""
+        """Why this checkpoint cannot be restored, or ''. Looks at its manifest and at lengths."""
         try:
             manifest = self.manifest(commit)
             for pack, ref in manifest.packs.items():
@@ -70,7 +91,7 @@ class Repository:
                     return f"pack {pack} is missing"
                 if size != ref.size:
                     return f"pack {pack} has {size:,} of {ref.size:,} bytes"
-        except Damaged as error:
+        except (Damaged, NewerFormat) as error:
             return error.what + (f": {error.why}" if error.why else "")
         return ""
 
@@ -89,16 +110,16 @@ class Repository:
                     do="start the script through `onward run`, or without ONWARD_CLAIM",
                 )
             return Writer(self.store, self.log, writer=writer, generation=generation)
-        writer = new_hex32()
+        record_id, writer = new_hex32(), new_hex32()
 
         def build(history: History) -> AnyRecord:
             return Claim(
                 seq=history.seq + 1, record=record_id, writer=writer,
-                generation=history.generation + 1, time=now(), prev=history.head_digest, who=who,
+                generation=history.generation + 1, time=now(), prev=history.head_digest,
+                who=for_people(who),
             )  # fmt: skip
 
-        record_id = new_hex32()
-        appended = self.log.append(build, claimed_generation=None)
+        appended = self._append(build)
         return Writer(self.store, self.log, writer=writer, generation=appended.generation)
 
     def set_alias(self, name: str, checkpoint: str | None) -> None:
@@ -113,35 +134,79 @@ class Repository:
                 name=name, checkpoint=checkpoint,
             )  # fmt: skip
 
-        self.log.append(build, claimed_generation=None)
+        self._append(build)
 
     def drop(self, checkpoints: Iterable[str]) -> int:
         """Forgets checkpoints and deletes what only they needed; returns the bytes freed.
 
-        Raises `UsageError` if an alias points to one of them, or one is the newest.
+        Raises `UsageError` if an alias points to one of them, or one is the newest. Very many are
+        dropped by several records: cut off between two, some are gone and the others are whole.
         """
         wanted = list(dict.fromkeys(checkpoints))
+        self._check_droppable(self.refresh(), wanted)
+        packs_of: dict[str, frozenset[str]] = {}
+        return sum(
+            self._drop(wanted[start : start + _DROPPED_AT_ONCE], packs_of)
+            for start in range(0, len(wanted), _DROPPED_AT_ONCE)
+        )
+
+    def _drop(self, wanted: list[str], packs_of: dict[str, frozenset[str]]) -> int:
         record_id, writer = new_hex32(), new_hex32()
 
         def build(history: History) -> AnyRecord:
             self._check_droppable(history, wanted)
-            kept = [c for c in history.live() if c.checkpoint not in wanted]
-            reached = {pack for commit in kept for pack in self.manifest(commit).packs}
-            condemned: set[str] = set()
-            for id_ in wanted:
-                try:
-                    condemned.update(self.manifest(history.commits[id_]).packs)
-                except Damaged:
-                    continue  # its packs stay as leftovers that `verify` lists
+            self._read_packs(history.live(), packs_of, unreadable=wanted)
+            kept = [c.checkpoint for c in history.live() if c.checkpoint not in wanted]
+            reached = frozenset[str]().union(*(packs_of[id_] for id_ in kept))
+            condemned = frozenset[str]().union(*(packs_of[id_] for id_ in wanted))
             return Drop(
                 seq=history.seq + 1, record=record_id, writer=writer,
                 generation=history.generation, time=now(), prev=history.head_digest,
                 checkpoints=wanted, packs=sorted(condemned - reached),
             )  # fmt: skip
 
-        record = self.log.append(build, claimed_generation=None)
-        assert isinstance(record, Drop)
-        return self.delete_dropped(record)
+        while True:
+            try:
+                record = self._append(build)
+            except Damaged:
+                # Perhaps only dropped by somebody else while its manifest was to be read.
+                if not self.log.refresh():
+                    raise
+            else:
+                assert isinstance(record, Drop)
+                return self.delete_dropped(record)
+
+    def _read_packs(
+        self,
+        commits: list[Commit],
+        packs_of: dict[str, frozenset[str]],
+        *,
+        unreadable: Collection[str],
+    ) -> None:
+        """Adds the packs of each checkpoint; none for those that may be `unreadable` and are.
+
+        What a damaged manifest reaches is not known. If its checkpoint stays, nothing can be
+        dropped; if it goes, its packs are not deleted but become leftovers that `verify` lists.
+        """
+
+        def packs(commit: Commit) -> frozenset[str]:
+            try:
+                return frozenset(self.manifest(commit).packs)
+            except Damaged:
+                if commit.checkpoint in unreadable:
+                    return frozenset()
+                raise
+
+        new = [commit for commit in commits if commit.checkpoint not in packs_of]
+        with ThreadPoolExecutor(_DOCUMENTS_AT_ONCE) as pool:
+            for commit, found in zip(new, pool.map(packs, new), strict=True):
+                packs_of[commit.checkpoint] = found
+
+    def _append(self, build: Build) -> AnyRecord:
+        if not self._tested and not honours_create(self.store):
+            raise _unsafe(self.store)
+        self._tested = True
+        return self.log.append(build, claimed_generation=None)
 
     def delete_dropped(self, record: Drop) -> int:
         """Deletes what a drop condemned. May be repeated at any time, by anyone."""
@@ -187,7 +252,7 @@ def exists(store: Store) -> bool:
 
 def open_repository(store: Store) -> Repository:
     """The repository at `store`, to look at or to move names in. Raises `NotAnOutput`."""
-    repository = Repository(store)
+    repository = Repository(store, exclusive=None)
     repository.log.load()
     return repository
 
@@ -200,12 +265,7 @@ def open_or_create(store: Store, *, single_writer: bool = False) -> Repository:
     """
     exclusive = honours_create(store)
     if not exclusive and not single_writer:
-        raise UnsafeStore(
-            f"{store.url} does not honour create-if-absent",
-            why="it cannot keep two writers apart, so one could destroy the other's checkpoints",
-            do="promise that nothing else writes there with --single-writer "
-            "(single_writer=True), or use a store that honours conditional writes",
-        )
+        raise _unsafe(store)
     repository = Repository(store, exclusive=exclusive)
     try:
         repository.log.load()
@@ -229,6 +289,22 @@ def _create(repository: Repository) -> None:
         repository.log.append(build, claimed_generation=None)
     except _MadeMeanwhile:
         return
+
+
+def _unsafe(store: Store) -> UnsafeStore:
+    return UnsafeStore(
+        f"{store.url} does not honour create-if-absent",
+        why="it cannot keep two writers apart, so one could destroy the other's checkpoints",
+        do="promise that nothing else writes there with --single-writer "
+        "(single_writer=True), or use a store that honours conditional writes",
+    )
+
+
+def _facts(document: Manifest | Commit) -> tuple[object, ...]:
+    return (
+        document.checkpoint, document.step, document.epoch, document.increment, document.parent,
+        document.finished,
+    )  # fmt: skip
 
 
 class _MadeMeanwhile(Exception):

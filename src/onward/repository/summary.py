@@ -119,8 +119,8 @@ def _hangs_together(history: History) -> bool:
     seqs = [commit.seq for commit in history.commits.values()]
     live = history.commits.keys() - history.dropped
     return (
-        all(0 < seq <= history.seq for seq in seqs)
-        and all(a < b for a, b in zip(seqs, seqs[1:], strict=False))
+        seqs == sorted(set(seqs))
+        and all(0 < seq <= history.seq for seq in seqs)
         and history.dropped <= history.commits.keys()
         and all(may_be_alias(name) and id_ in live for name, id_ in history.aliases.items())
         and all(c.parent is None or c.parent in history.commits for c in history.commits.values())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -10,14 +11,21 @@ from blake3 import blake3
 from onward.errors import Damaged, Missing, NewerFormat
 from onward.repository.documents import digest_of
 from onward.repository.history import History
-from onward.repository.manifest import Manifest, PackRef
+from onward.repository.log import Log
+from onward.repository.manifest import Manifest, PackRef, Range
 from onward.repository.packs import pack_key
-from onward.repository.records import Commit, parse_record, record_key
+from onward.repository.reading import read_tensors
+from onward.repository.records import Commit
 from onward.repository.repository import Repository
 from onward.repository.summary import read_summary, summary_bytes
-from onward.stores.base import Store
+from onward.stores.base import Entry, Store
 
 _READ_BYTES = 8 << 20
+_RECORDS_AT_ONCE = 64
+_NAMED = 5
+_RECORD = re.compile(r"onward/log/([0-9]{20})\.json")
+
+Progress = Callable[[int], None]
 
 
 @dataclass(slots=True)
@@ -42,31 +50,27 @@ def verify(
     *,
     commits: Iterable[Commit] | None = None,
     every_byte: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Findings:
     """Checks the log from record 0, each checkpoint's manifest, and its packs.
 
-    Packs are checked by length, or with `every_byte` by digest, each pack once.
+    Packs are checked by length, or with `every_byte` by every digest there is: each pack is read
+    once. A working copy's log, which begins later than record 0, is taken from its summary.
     """
     findings = Findings()
-    history = _fold_from_zero(repository.store, findings)
-    summary = read_summary(repository.store)
-    if summary is not None and summary.seq <= history.seq:
-        again = _fold_from_zero(repository.store, Findings(), up_to=summary.seq)
-        if summary_bytes(again) != summary_bytes(summary):
-            findings.add("", "summary.json does not match the log; delete it")
-    packs: dict[str, str] = {}
-    chosen = list(history.live() if commits is None else commits)
+    history = _checked_history(repository.store, findings)
+    packs = _Packs(repository.store, findings, every_byte, progress)
     reached: set[str] = set()
-    for commit in chosen:
+    for commit in history.live() if commits is None else commits:
         findings.checkpoints += 1
         try:
             manifest = repository.manifest(commit)
         except (Damaged, NewerFormat) as error:
-            findings.add(commit.checkpoint, f"{error.what}: {error.why}".rstrip(": "))
+            findings.add(commit.checkpoint, _reason(error))
             continue
         reached.update(manifest.packs)
-        _check_packs(repository.store, manifest, packs, findings, every_byte, progress)
+        for reason in packs.objections(manifest, history):
+            findings.add(commit.checkpoint, reason)
     if commits is None:
         findings.leftovers = leftovers(repository.store, history, reached, findings)
     return findings
@@ -78,18 +82,21 @@ def leftovers(
     """Keys under `onward/` that no live checkpoint needs: saves cut off before their record.
 
     Packs and manifests of checkpoints that were dropped are among them until they are deleted.
+    Where `findings` tell of damage, what may belong to the damaged is not a leftover.
     """
+    damaged = findings.damaged if findings is not None else {}
+    log_damaged = "" in damaged
     found: list[str] = []
     for entry in store.list("onward/"):
         folder, _, name = entry.key.removeprefix("onward/").partition("/")
         stem = name.partition(".")[0]
         if folder == "manifests":
-            live = stem in history.commits and stem not in history.dropped
+            live = log_damaged or (stem in history.commits and stem not in history.dropped)
         elif folder == "packs":
             # With a damaged manifest it is unknown what it reaches: then nothing is a leftover.
-            live = stem in reached or (findings is not None and not findings.intact)
+            live = bool(damaged) or stem in reached
         elif folder == "log":
-            live = stem.isdigit() and int(stem) <= history.seq
+            live = _record_number(entry) is not None
         else:
             live = folder in ("summary.json", "working.json")
         if not live:
@@ -97,77 +104,128 @@ def leftovers(
     return sorted(found)
 
 
-def _fold_from_zero(store: Store, findings: Findings, *, up_to: int | None = None) -> History:
-    history = History()
-    while up_to is None or history.seq < up_to:
-        seq = history.seq + 1
-        try:
-            data = store.read(record_key(seq))
-        except Missing:
-            break
-        try:
-            history.apply(parse_record(data, seq), digest_of(data))
-        except (Damaged, NewerFormat) as error:
-            findings.add("", f"{error.what}: {error.why}".rstrip(": "))
-            break
-    return history
+def _record_number(entry: Entry) -> int | None:
+    found = _RECORD.fullmatch(entry.key)
+    return int(found[1]) if found else None
 
 
-def _check_packs(
-    store: Store,
-    manifest: Manifest,
-    seen: dict[str, str],
-    findings: Findings,
-    every_byte: bool,
-    progress: Callable[[int], None] | None,
-) -> None:
-    for pack, ref in manifest.packs.items():
-        if pack not in seen:
-            seen[pack] = _pack_objection(store, pack, ref, findings, every_byte, progress)
-        if seen[pack]:
-            names = [t.path for t in manifest.tensors if any(r.pack == pack for r in t.ranges())]
-            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            findings.add(manifest.checkpoint, f"{seen[pack]} (it holds {listed})")
-            if every_byte:
-                _name_tensors(store, manifest, pack, findings)
+def _reason(error: Damaged | NewerFormat) -> str:
+    return error.what + (f": {error.why}" if error.why else "")
 
 
-def _pack_objection(
-    store: Store,
-    pack: str,
-    ref: PackRef,
-    findings: Findings,
-    every_byte: bool,
-    progress: Callable[[int], None] | None,
-) -> str:
-    key = pack_key(pack)
+def _checked_history(store: Store, findings: Findings) -> History:
+    """The history that can be read furthest, by way of the summary if need be."""
+    log, shortcut = Log(store), Log(store)
+    stored = [n for n in map(_record_number, store.list("onward/log/")) if n is not None]
+    begins_later = bool(stored) and 0 not in stored
+    if not begins_later:
+        _read_to_end(log, findings)
+    if findings.intact and max(stored, default=-1) > log.history.seq and not begins_later:
+        findings.add("", f"log record {log.history.seq + 1} is missing, but {max(stored)} exists")
+    summary = read_summary(store)
+    if summary is None:
+        if begins_later:
+            findings.add("", "log record 0 is missing, and so is a summary to begin from")
+        return log.history
+    shortcut.history = summary
+    if begins_later:
+        _read_to_end(shortcut, findings)
+        return shortcut.history
+    if not findings.intact:
+        # What comes after the damage is known as well as it ever will be.
+        _read_to_end(shortcut, Findings())
+        return max(log.history, shortcut.history, key=lambda history: history.seq)
+    _read_to_end(shortcut, findings)
+    _read_to_end(log, findings)
+    same_place = log.history.seq == shortcut.history.seq
+    if same_place and summary_bytes(log.history) != summary_bytes(shortcut.history):
+        findings.add("", "summary.json does not match the log; delete it")
+    return log.history
+
+
+def _read_to_end(log: Log, findings: Findings) -> None:
     try:
-        size = store.size(key)
-    except Missing:
-        return f"pack {pack} is missing"
-    if size != ref.size:
-        return f"pack {pack} has {size:,} of {ref.size:,} bytes"
-    if not every_byte:
-        return ""
-    hasher = blake3()
-    for start in range(0, size, _READ_BYTES):
-        piece = store.read(key, start, min(_READ_BYTES, size - start))
-        hasher.update(piece)
-        findings.bytes_read += len(piece)
-        if progress is not None:
-            progress(len(piece))
-    return "" if hasher.hexdigest() == ref.digest else f"pack {pack} has changed bytes"
+        log.refresh(ahead=_RECORDS_AT_ONCE)
+    except (Damaged, NewerFormat) as error:
+        findings.add("", _reason(error))
 
 
-def _name_tensors(store: Store, manifest: Manifest, pack: str, findings: Findings) -> None:
-    for tensor in manifest.tensors:
-        for found in tensor.ranges():
-            if found.pack != pack:
-                continue
+class _Packs:
+    """The packs of an output, each read when a manifest first names it."""
+
+    def __init__(
+        self, store: Store, findings: Findings, every_byte: bool, progress: Progress | None
+    ) -> None:
+        self._store = store
+        self._findings = findings
+        self._every_byte = every_byte
+        self._progress = progress
+        self._objections: dict[tuple[str, PackRef], str] = {}
+        self._intact: dict[Range, bool] = {}
+
+    def objections(self, manifest: Manifest, history: History) -> Iterator[str]:
+        """Everything that is wrong with the packs of one checkpoint."""
+        for pack, ref in manifest.packs.items():
+            if pack in history.condemned:
+                yield f"pack {pack} was condemned by a drop, and anybody may delete it"
+            if (pack, ref) not in self._objections:
+                ranges = {r for t in manifest.tensors for r in t.ranges() if r.pack == pack}
+                self._objections[pack, ref] = self._objection(pack, ref, ranges)
+            reason = self._objections[pack, ref]
+            if reason:
+                paths = [
+                    t.path for t in manifest.tensors if any(r.pack == pack for r in t.ranges())
+                ]
+                more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+                yield f"{reason} (it holds {', '.join(paths[:_NAMED])}{more})"
+        if self._every_byte:
+            for tensor in manifest.tensors:
+                if not all(map(self._is_intact, tensor.ranges())):
+                    yield f"tensor {tensor.path} is damaged"
+                elif len(tensor.parts) > 1:
+                    try:
+                        read_tensors(self._store, {0: tensor})
+                    except Damaged as error:
+                        yield _reason(error)
+
+    def _objection(self, pack: str, ref: PackRef, ranges: set[Range]) -> str:
+        try:
+            size = self._store.size(pack_key(pack))
+        except Missing:
+            return f"pack {pack} is missing"
+        changed = self._every_byte and self._read_through(pack, size, ranges) != ref.digest
+        if size != ref.size:
+            return f"pack {pack} has {size:,} of {ref.size:,} bytes"
+        return f"pack {pack} has changed bytes" if changed else ""
+
+    def _read_through(self, pack: str, size: int, ranges: set[Range]) -> str:
+        """The digest of the whole pack, and on the way those of ranges of it."""
+        whole, part = blake3(), blake3()
+        waiting = sorted(ranges, key=lambda found: (found.offset, found.size), reverse=True)
+        for start in range(0, size, _READ_BYTES):
+            data = self._store.read(pack_key(pack), start, min(_READ_BYTES, size - start))
+            piece = memoryview(data)
+            whole.update(piece)
+            while waiting and waiting[-1].offset < start + len(piece):
+                found = waiting[-1]
+                end = found.offset + found.size
+                part.update(piece[max(0, found.offset - start) : end - start])
+                if end > start + len(piece):
+                    break
+                self._intact[waiting.pop()] = part.hexdigest() == found.digest
+                part = blake3()
+            self._findings.bytes_read += len(piece)
+            if self._progress is not None:
+                self._progress(len(piece))
+        return str(whole.hexdigest())
+
+    def _is_intact(self, found: Range) -> bool:
+        """Whether a range holds what it should; read by itself if the pack was read without it."""
+        if found not in self._intact:
             try:
-                data = store.read(pack_key(pack), found.offset, found.size)
+                data = self._store.read(pack_key(found.pack), found.offset, found.size)
             except Missing:
-                return
-            if digest_of(data) != found.digest:
-                findings.add(manifest.checkpoint, f"tensor {tensor.path} is damaged")
-                break
+                data = b""
+            right = len(data) == found.size and digest_of(data) == found.digest
+            self._intact[found] = right
+        return self._intact[found]

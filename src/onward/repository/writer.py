@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-from onward.errors import AlreadyExists, Unreachable
+from onward.errors import Damaged, UnknownCheckpoint, Unstorable
 from onward.frameworks.base import TensorLeaf
 from onward.repository.documents import digest_of
 from onward.repository.history import History
@@ -21,6 +22,7 @@ from onward.repository.manifest import (
     Tensor,
     manifest_bytes,
     manifest_key,
+    parse_manifest,
     part_ranges,
 )
 from onward.repository.packs import Hashing, digest_of_array, pack_key, plan_pack
@@ -28,6 +30,7 @@ from onward.repository.records import (
     AnyRecord,
     Commit,
     DocumentRef,
+    for_people,
     new_checkpoint_id,
     new_hex32,
     now,
@@ -36,6 +39,9 @@ from onward.repository.tree import encode
 from onward.stores.base import Store
 
 _HASH_THREADS = 2
+
+_Content: TypeAlias = tuple[str, str, tuple[int, ...]]
+"""Digest, dtype and shape: tensors that agree in them can be stored as the same parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,19 @@ class _Draft:
     digests: list[str] = field(default_factory=list)
 
     def add(self, path: str, leaf: TensorLeaf) -> int:
-        key = (leaf.identity, leaf.dtype, leaf.shape) if leaf.identity is not None else None
-        if key is not None and key in self.by_identity:
-            return self.by_identity[key]
-        self.leaves.append((path, leaf))
-        if key is not None:
-            self.by_identity[key] = len(self.leaves) - 1
-        return len(self.leaves) - 1
+        assert leaf.data is not None, path
+        assert leaf.data.size == leaf.size_bytes, path
+        index = len(self.leaves)
+        if leaf.identity is not None:
+            key = (leaf.identity, leaf.kind, leaf.dtype, leaf.shape)
+            index = self.by_identity.setdefault(key, index)
+        if index == len(self.leaves):
+            self.leaves.append((path, leaf))
+        return index
+
+    def content(self, index: int) -> _Content:
+        leaf = self.leaves[index][1]
+        return (self.digests[index], leaf.dtype, leaf.shape)
 
 
 class Writer:
@@ -83,7 +95,7 @@ class Writer:
         self.writer = writer
         self.generation = generation
         # What the last manifest says is where: lets unchanged tensors be named, not written.
-        self._known: dict[tuple[str, str, int], list[Part]] = {}
+        self._known: dict[_Content, list[Part]] = {}
         self._packs: dict[str, PackRef] = {}
 
     @property
@@ -93,7 +105,7 @@ class Writer:
     def base_on(self, manifest: Manifest) -> None:
         """Unchanged tensors of the next commit are taken from this checkpoint's packs."""
         self._known = {
-            (tensor.digest, tensor.dtype, tensor.size_bytes): tensor.parts
+            (tensor.digest, tensor.dtype, tuple(tensor.shape)): tensor.parts
             for tensor in manifest.tensors
             if tensor.digest is not None and tensor.parts
         }
@@ -102,8 +114,9 @@ class Writer:
     def commit(self, state: Any, facts: Facts) -> Commit:
         """Stores `state` as a checkpoint; it exists, durable, when this returns.
 
-        Raises `Unstorable` before anything is written, `StoreError` with nothing committed, or
-        `Indeterminate` when the store never answered.
+        Raises `Unstorable` before the checkpoint can exist, `UnknownCheckpoint` for an unknown
+        parent, `StoreError` with nothing committed, or `Indeterminate` when the store never
+        answered.
         """
         draft = _Draft()
         document = encode(state, draft.add)
@@ -120,30 +133,30 @@ class Writer:
     def _commit_once(self, draft: _Draft, document: Any, facts: Facts) -> Commit:
         self.log.refresh()
         self.log.check_fence(self.generation)
+        if facts.parent is not None and facts.parent not in self.history.commits:
+            raise UnknownCheckpoint(f"there is no checkpoint {facts.parent!r} to be the parent")
         if self.history.condemned & self._packs.keys():
             raise _PackCondemned
         parts, packs, stored = self._store_packs(draft)
         manifest = self._manifest(draft, document, facts, parts, packs)
-        data = manifest_bytes(manifest)
-        self._create(manifest_key(manifest.checkpoint), data)
-        commit = self._append(manifest, DocumentRef(digest_of(data), len(data)), facts, stored)
+        data = _checked_bytes(manifest)
+        # A name that nobody else uses: this may be repeated, and replaces nothing.
+        self.store.put(manifest_key(manifest.checkpoint), [data], len(data))
+        commit = self._append(manifest, DocumentRef(digest_of(data), len(data)), stored)
         self.base_on(manifest)
         return commit
 
-    def _store_packs(
-        self, draft: _Draft
-    ) -> tuple[list[list[Part]], dict[str, PackRef], int]:
+    def _store_packs(self, draft: _Draft) -> tuple[list[list[Part]], dict[str, PackRef], int]:
         parts: list[list[Part]] = [[] for _ in draft.leaves]
-        fresh: dict[tuple[str, str, int], list[int]] = {}
+        fresh: dict[_Content, list[int]] = {}
         for index, (_, leaf) in enumerate(draft.leaves):
             if leaf.size_bytes == 0:
                 continue
-            key = (draft.digests[index], leaf.dtype, leaf.size_bytes)
-            known = self._known.get(key)
+            known = self._known.get(draft.content(index))
             if known is not None:
                 parts[index] = known
             else:
-                fresh.setdefault(key, []).append(index)
+                fresh.setdefault(draft.content(index), []).append(index)
         packs: dict[str, PackRef] = {}
         stored = 0
         if fresh:
@@ -175,16 +188,14 @@ class Writer:
         return Manifest(
             repository=self.history.repository, checkpoint=new_checkpoint_id(),
             step=facts.step, epoch=facts.epoch, increment=facts.increment, parent=facts.parent,
-            finished=facts.finished, reason=facts.reason, time=now(), verb=facts.verb,
-            origin=dict(facts.origin) if facts.origin else None,
+            finished=facts.finished, reason=for_people(facts.reason), time=now(),
+            verb=for_people(facts.verb), origin=dict(facts.origin) if facts.origin else None,
             framework=FrameworkRef(facts.framework, facts.framework_version),
-            about=dict(facts.about), metrics=dict(facts.metrics), packs=packs,
+            about=dict(facts.about), metrics=_finite(facts.metrics), packs=packs,
             tensors=tensors, state=document,
         )  # fmt: skip
 
-    def _append(
-        self, manifest: Manifest, ref: DocumentRef, facts: Facts, stored: int
-    ) -> Commit:
+    def _append(self, manifest: Manifest, ref: DocumentRef, stored: int) -> Commit:
         record_id = new_hex32()
 
         def build(history: History) -> AnyRecord:
@@ -193,33 +204,37 @@ class Writer:
             return Commit(
                 seq=history.seq + 1, record=record_id, writer=self.writer,
                 generation=self.generation, time=manifest.time, prev=history.head_digest,
-                checkpoint=manifest.checkpoint, step=facts.step, epoch=facts.epoch,
-                increment=facts.increment, parent=facts.parent, finished=facts.finished,
-                reason=facts.reason, manifest=ref, stored=stored, metrics=dict(facts.metrics),
+                checkpoint=manifest.checkpoint, step=manifest.step, epoch=manifest.epoch,
+                increment=manifest.increment, parent=manifest.parent, finished=manifest.finished,
+                reason=manifest.reason, manifest=ref, stored=stored, metrics=manifest.metrics,
             )  # fmt: skip
 
         record = self.log.append(build, claimed_generation=self.generation)
         assert isinstance(record, Commit)
         return record
 
-    def _create(self, key: str, data: bytes) -> None:
-        """Creates a document under a name nobody else uses; a lost reply is looked up."""
-        try:
-            self.store.create(key, data)
-        except (AlreadyExists, Unreachable):
-            if self._read_or_none(key) != data:
-                raise
-
-    def _read_or_none(self, key: str) -> bytes | None:
-        try:
-            return self.store.read(key)
-        except Exception:  # the first error tells more; this was only to see if it was a lost reply
-            return None
-
 
 def _digest_of_leaf(leaf: TensorLeaf) -> str:
     assert leaf.data is not None
     return digest_of_array(leaf.data)
+
+
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {
+        name: float(value) if value is not None and math.isfinite(value) else None
+        for name, value in metrics.items()
+    }
+
+
+def _checked_bytes(manifest: Manifest) -> bytes:
+    """The stored form, read as every later reader will read it: none may find it unreadable."""
+    try:
+        data = manifest_bytes(manifest)
+        parse_manifest(data, manifest.checkpoint)
+    except (Damaged, ValueError, TypeError) as error:
+        why = error.why or error.what if isinstance(error, Damaged) else str(error)
+        raise Unstorable("this state cannot be stored", why=why) from error
+    return data
 
 
 class _PackCondemned(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from onward.errors import Damaged, UsageError, WrongVerb
+from onward.errors import Damaged, UnknownCheckpoint, UsageError, WrongVerb
 from onward.repository import Commit, Manifest, Repository, open_repository
 from onward.stores import open_store, parse
 
@@ -108,7 +108,7 @@ def decide(
     if branch_from and verb == "auto":
         verb = "branch"
     if repository is None or repository.history.latest() is None:
-        return _without_checkpoint(repository, verb, checkpoint, branch_from)
+        return _without_checkpoint(verb, checkpoint, branch_from)
     if verb == "branch":
         raise WrongVerb(
             f"{repository.store.url} already holds {len(repository.history.live())} checkpoints",
@@ -127,13 +127,9 @@ def decide(
     return beginning
 
 
-def _without_checkpoint(
-    repository: Repository | None, verb: str, checkpoint: str, branch_from: str
-) -> Beginning:
+def _without_checkpoint(verb: str, checkpoint: str, branch_from: str) -> Beginning:
     if checkpoint:
-        if repository is not None:
-            repository.history.resolve(checkpoint)
-        raise WrongVerb(
+        raise UnknownCheckpoint(
             f"there is no checkpoint {checkpoint!r}",
             why="the output holds none yet",
             do="start without naming one",

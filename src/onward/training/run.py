@@ -11,6 +11,7 @@ from onward.errors import (
     Conflict,
     EmptyBudget,
     Fenced,
+    NothingNew,
     OnwardError,
     RepositoryError,
     Stopped,
@@ -116,7 +117,11 @@ class Run:
         Raises `NothingNew` when a finished model has learned all of it, `DataChanged` when the
         data of an unfinished increment is gone, `UsageError` for a name used twice.
         """
-        return self._loaders.own(dataset, batch_size=batch_size, name=name, **options)
+        try:
+            return self._loaders.own(dataset, batch_size=batch_size, name=name, **options)
+        except NothingNew:
+            self.close()
+            raise
 
     def batches(self, loader: Any, *, name: str = "") -> Any:
         """The user's own loader, resuming at the right batch with the right randomness.

@@ -82,6 +82,12 @@ def open(
         branch_from=branch_from or agent.branch_from,
         on_damage=agent.on_damage or on_damage,
     )
+    policy = SavePolicy(
+        save_every_steps if agent.save_every_steps is None else agent.save_every_steps,
+        save_every_seconds if agent.save_every_seconds is None else agent.save_every_seconds,
+        save_every_epoch,
+    )
+    framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
     repository, writer, pusher = _claim(
         place, agent, asked, reporter,
@@ -100,11 +106,7 @@ def open(
             increment=beginning.increment,
             again=asked.verb == "continue",
         ),
-        policy=SavePolicy(
-            agent.save_every_steps or save_every_steps,
-            agent.save_every_seconds or save_every_seconds,
-            save_every_epoch,
-        ),
+        policy=policy,
         reporter=reporter,
         about=_about(config, environment),
         origin=beginning.origin,

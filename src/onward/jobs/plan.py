@@ -1,0 +1,248 @@
+"""What a job would do, found out without changing anything: `onward run --dry-run`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onward.errors import Damaged, StoreError
+from onward.jobs.data import JobData
+from onward.jobs.display import size
+from onward.jobs.files import PlainFiles, Selection
+from onward.jobs.newness import learned_snapshot, nothing_new
+from onward.jobs.outcome import commit_document
+from onward.jobs.outputs import existing_repository, refuse_start_over, selection_lines
+from onward.jobs.script import script_command
+from onward.jobs.spec import JobSpec
+from onward.repository import Repository
+from onward.repository.fetching import free_bytes
+from onward.repository.mirror import missing_bytes
+from onward.stores import LocalStore, open_store, parse
+from onward.training.opening import Beginning
+from onward.training.places import WorkingFolder
+
+
+@dataclass(slots=True)
+class DataFacts:
+    """The data as it is now; `new` is None where only fetching it would tell."""
+
+    url: str
+    path: str
+    items: int
+    size_bytes: int
+    fetch_items: int
+    fetch_bytes: int
+    new: bool | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that `onward run` would decide. `exit_code` is 1 if it could not be done."""
+
+    output: str
+    command: list[str]
+    beginning: Beginning
+    nothing_new: str = ""
+    tensors: int = 0
+    restore_bytes: int = 0
+    fetch_bytes: int = 0
+    free_bytes: int | None = None
+    batches: dict[str, int] = field(default_factory=dict)
+    unpushed: list[str] = field(default_factory=list)
+    files: Selection | None = None
+    data: DataFacts | None = None
+    free_for_data_bytes: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self._fits else 1
+
+    @property
+    def _fits(self) -> bool:
+        files = self.files.size_bytes if self.files else 0
+        data = self.data.fetch_bytes if self.data else 0
+        return (self.free_bytes is None or self.fetch_bytes + files <= self.free_bytes) and (
+            self.free_for_data_bytes is None or data <= self.free_for_data_bytes
+        )
+
+    def lines(self) -> list[str]:
+        """The plan, for people."""
+        beginning = self.beginning
+        lines = [f"output: {self.output}"]
+        if self.unpushed:
+            lines.append(
+                f"push first: {len(self.unpushed)} checkpoints that an earlier job left here"
+            )
+        lines.append(f"begin: {beginning.sentence()}")
+        lines += [
+            f"  not {rejected.checkpoint}"
+            + (f" (step {rejected.step})" if rejected.step is not None else "")
+            + f": {rejected.reason}"
+            for rejected in beginning.rejected
+        ]
+        if beginning.manifest is not None:
+            lines.append(f"restore: {self.tensors:,} tensors, {size(self.restore_bytes)}")
+        if self.free_bytes is not None:
+            lines.append(
+                f"fetch: {size(self.fetch_bytes)} of checkpoints; {size(self.free_bytes)} are free"
+            )
+        if self.files is not None:
+            lines += selection_lines(self.files)
+            lines += [
+                f"  fetch {entry.key} ({size(entry.size_bytes)})" for entry in self.files.fetched
+            ]
+        if self.data is not None:
+            lines += _data_lines(self.data)
+        for name, count in self.batches.items():
+            lines.append(f"train: {count:,} batches an epoch ({name}), as at that checkpoint")
+        if self.nothing_new:
+            lines.append(f"nothing would start: {self.nothing_new}")
+        else:
+            lines.append("start: " + " ".join(self.command))
+        if not self._fits:
+            lines.append("this would fail: too little disk is free for what is to be fetched")
+        return lines
+
+    def document(self) -> dict[str, Any]:
+        """The plan, for programs."""
+        beginning = self.beginning
+        files = self.files
+        return {
+            "exit_code": self.exit_code,
+            "output": self.output,
+            "verb": beginning.verb,
+            "why": beginning.why,
+            "increment": beginning.increment,
+            "checkpoint": commit_document(beginning.commit) if beginning.commit else None,
+            "origin": beginning.origin,
+            "rejected": [asdict(rejected) for rejected in beginning.rejected],
+            "unpushed": self.unpushed,
+            "tensors": self.tensors,
+            "restore_bytes": self.restore_bytes,
+            "fetch_bytes": self.fetch_bytes,
+            "free_bytes": self.free_bytes,
+            "fits": self._fits,
+            "files": None
+            if files is None
+            else {
+                "rule": files.rule,
+                "fetch": [{"key": e.key, "size_bytes": e.size_bytes} for e in files.fetched],
+                "here": files.here,
+                "newer_here": files.newer_here,
+                "passed_over": files.passed_over,
+            },
+            "data": asdict(self.data) if self.data is not None else None,
+            "batches": self.batches,
+            "nothing_new": self.nothing_new or None,
+            "command": self.command,
+        }
+
+
+def make_plan(spec: JobSpec) -> Plan:
+    """Looks at everything and changes nothing. Raises what the job would raise before it starts."""
+    spec.check()
+    data = JobData(spec.data) if spec.data else None
+    store = open_store(spec.output)
+    location = parse(spec.output)
+    repository = existing_repository(store)
+    working = None if location.is_local else WorkingFolder.first_path(spec.output)
+    unpushed: list[str] = []
+    if working is not None:
+        repository, unpushed = _with_unpushed(repository, working)
+    refuse_start_over(spec, repository.history if repository else None)
+    beginning = spec.asked().decide(repository)
+    folder = Path(os.path.abspath(working / "output")) if working else Path(location.prefix)
+    command = script_command(spec, output=folder, data=data.path if data else None)
+    plan = Plan(location.display, command, beginning, unpushed=unpushed)
+    if beginning.manifest is not None:
+        plan.tensors = len(beginning.manifest.tensors)
+        plan.restore_bytes = sum(tensor.size_bytes for tensor in beginning.manifest.tensors)
+        plan.batches = _batches(beginning.manifest.about)
+    if working is not None:
+        plan.free_bytes = free_bytes(folder)
+        plan.fetch_bytes = _bytes_to_fetch(spec, repository, beginning, LocalStore(folder))
+        plan.files = PlainFiles(store, working, say=lambda _: None).select(spec.predownload)
+    if data is not None:
+        _add_data(plan, spec, data, repository)
+    return plan
+
+
+def _with_unpushed(
+    repository: Repository | None, working: Path
+) -> tuple[Repository | None, list[str]]:
+    """The repository as it will be once what an earlier job left in the working copy is pushed."""
+    try:
+        local = existing_repository(LocalStore(working / "output"))
+    except (Damaged, StoreError):
+        return repository, []
+    if repository is None or local is None:
+        return repository, []
+    remote = repository.history
+    if (local.history.repository, local.history.generation) != (
+        remote.repository,
+        remote.generation,
+    ):
+        return repository, []
+    left = [id_ for id_ in local.history.commits if id_ not in remote.commits]
+    return (local if left else repository), left
+
+
+def _bytes_to_fetch(
+    spec: JobSpec, repository: Repository | None, beginning: Beginning, local: LocalStore
+) -> int:
+    if repository is None or beginning.manifest is None:
+        return 0
+    manifests = [beginning.manifest]
+    if spec.predownload == "all":
+        manifests = [
+            repository.manifest(commit)
+            for commit in repository.history.live()
+            if spec.on_damage == "raise" or not repository.damage(commit)
+        ]
+    return missing_bytes(local, manifests)
+
+
+def _add_data(plan: Plan, spec: JobSpec, data: JobData, repository: Repository | None) -> None:
+    todo = data.plan()
+    fetch_bytes = sum(entry.size_bytes for entry in todo.fetched)
+    items, size_bytes, digest = todo.items, todo.size_bytes, ""
+    if not todo.fetched and not todo.removed:
+        found = data.snapshot()
+        items, size_bytes, digest = found.items, found.size_bytes, found.digest
+    new: bool | None = None
+    if digest:
+        new = learned_snapshot(repository) != digest
+        plan.nothing_new = str(nothing_new(spec.asked(), repository, digest) or "")
+    plan.data = DataFacts(
+        parse(spec.data).display, str(data.path), items, size_bytes, len(todo.fetched), fetch_bytes,
+        new,
+    )  # fmt: skip
+    if not data.is_local:
+        plan.free_for_data_bytes = free_bytes(data.path)
+
+
+def _batches(about: dict[str, Any]) -> dict[str, int]:
+    """Batches of an epoch by loader, where the checkpoint tells."""
+    described = about.get("data")
+    if not isinstance(described, dict):
+        return {}
+    return {
+        str(name): facts["batches"]
+        for name, facts in described.items()
+        if isinstance(facts, dict) and isinstance(facts.get("batches"), int)
+    }
+
+
+def _data_lines(data: DataFacts) -> list[str]:
+    if data.new is None:
+        news = "new or not is known once it is fetched"
+    elif data.new:
+        news = "not what the newest checkpoint has learned"
+    else:
+        news = "just what the newest checkpoint has learned"
+    lines = [f"data: {data.url}, {data.items:,} files, {size(data.size_bytes)}: {news}"]
+    if data.fetch_items:
+        lines.append(f"  fetch {data.fetch_items:,} files ({size(data.fetch_bytes)})")
+    return lines
