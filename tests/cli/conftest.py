@@ -14,6 +14,7 @@ from onward.cli import main
 from tests.cli.outputs import Output
 
 Onward = Callable[..., Result]
+AsJson = Callable[..., Any]
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def onward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Onward:
 
 
 @pytest.fixture
-def as_json(onward: Onward) -> Callable[..., Any]:
+def as_json(onward: Onward) -> AsJson:
     """Runs a command with --json and gives what it wrote."""
 
     def call(*args: object, code: int = 0) -> Any:

@@ -1,6 +1,6 @@
 """An output with a long log, made without its packs and manifests: for `log` and for opening.
 
-    python -m tests.cli.long_log FOLDER 10000
+python -m tests.cli.long_log FOLDER 10000
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from onward.cli.commands import COMMANDS
 from onward.cli.outcome import as_outcome, report
 from onward.cli.reference import reference
 from onward.errors import Damaged, Fenced, Mismatch, NothingNew, OnwardError, Stopped, UsageError
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -101,7 +101,7 @@ def test_looking_at_outputs_imports_no_torch(output: Output, tmp_path: Path) -> 
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_why(
-    onward: Onward, as_json: Onward, arguments: list[str], what: str
+    onward: Onward, as_json: AsJson, arguments: list[str], what: str
 ) -> None:
     """One `error:` line and one `what to do:` line on stderr; with --json an object on stdout."""
     result = onward(*arguments, code=2)

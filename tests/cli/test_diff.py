@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from onward.cli.values import difference, to_floats
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output, floats, leaf
 
 
@@ -18,7 +18,7 @@ def raw(array: npt.ArrayLike, dtype: str = "<f4") -> npt.NDArray[np.uint8]:
     return np.array(array, dtype).reshape(-1).view(np.uint8)
 
 
-def test_everything_that_differs_is_listed(onward: Onward, as_json: Onward, output: Output) -> None:
+def test_everything_that_differs_is_listed(onward: Onward, as_json: AsJson, output: Output) -> None:
     """Facts, configuration, metrics, plain state, tensors; what is equal is only counted."""
     same = floats(5, 6)
     output.save(
@@ -58,7 +58,7 @@ def test_everything_that_differs_is_listed(onward: Onward, as_json: Onward, outp
     assert "50 %  model/w" in text
 
 
-def test_equal_states_are_said_to_be_equal(onward: Onward, as_json: Onward, output: Output) -> None:
+def test_equal_states_are_said_to_be_equal(onward: Onward, as_json: AsJson, output: Output) -> None:
     state = {"model": {"w": floats(1, 2)}, "n": 1.0}
     output.save(state)
     output.save(state, step=20)
@@ -66,7 +66,7 @@ def test_equal_states_are_said_to_be_equal(onward: Onward, as_json: Onward, outp
     assert as_json("diff", output.url, "v1", "v2")["equal"] is True
 
 
-def test_plain_state_differs_by_its_bits(as_json: Onward, output: Output) -> None:
+def test_plain_state_differs_by_its_bits(as_json: AsJson, output: Output) -> None:
     """1 and 1.0, and 0.0 and −0.0, are different states; equal not-a-numbers are not."""
     output.save({"a": 1, "b": 0.0, "c": float("nan"), "d": True, "model": {"w": floats(1)}})
     output.save({"a": 1.0, "b": -0.0, "c": float("nan"), "d": 1, "model": {"w": floats(1)}})
@@ -74,7 +74,7 @@ def test_plain_state_differs_by_its_bits(as_json: Onward, output: Output) -> Non
 
 
 def test_two_outputs_are_compared(
-    onward: Onward, as_json: Onward, output: Output, tmp_path: Path
+    onward: Onward, as_json: AsJson, output: Output, tmp_path: Path
 ) -> None:
     """A and B may name another output: URL@CHECKPOINT."""
     output.chain(2)
@@ -88,7 +88,7 @@ def test_two_outputs_are_compared(
     assert other.url in onward("diff", output.url, "v2", f"{other.url}@latest").stdout
 
 
-def test_only_differing_tensors_are_read(as_json: Onward, output: Output) -> None:
+def test_only_differing_tensors_are_read(as_json: AsJson, output: Output) -> None:
     """What is equal by digest may even be damaged: it is not looked at."""
     first, _second = output.chain(2)
     manifest = output.repository.manifest(first)
@@ -106,7 +106,7 @@ def test_damage_in_a_differing_tensor_names_it(onward: Onward, output: Output) -
     assert "tensor model/w is damaged" in onward("diff", output.url, "v1", "v2", code=1).stderr
 
 
-def test_another_dtype_is_compared_by_value(as_json: Onward, output: Output) -> None:
+def test_another_dtype_is_compared_by_value(as_json: AsJson, output: Output) -> None:
     values = np.array([1.0, 2.0, -0.5], np.float32)
     output.save({"model": {"w": leaf(values), "z": leaf(values)}})
     as_bf16 = (values.view(np.uint32) >> 16).astype(np.uint16)

@@ -11,7 +11,7 @@ from onward.cli import doctor as doctor_file
 from onward.repository import open_or_create, open_repository
 from onward.repository.mirror import Mirror
 from onward.stores import LocalStore, MemoryStore
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output, facts, floats
 
 
@@ -19,7 +19,7 @@ def status(found: Any) -> dict[str, str]:
     return {check["name"]: check["status"] for check in found["checks"]}
 
 
-def test_a_sound_machine_and_output(onward: Onward, as_json: Onward, output: Output) -> None:
+def test_a_sound_machine_and_output(onward: Onward, as_json: AsJson, output: Output) -> None:
     """Versions without importing anything heavy, space, the probe, the state."""
     output.chain(2)
     text = onward("doctor", output.url).stdout
@@ -48,7 +48,7 @@ def test_damage_is_a_problem(onward: Onward, output: Output) -> None:
     assert "onward verify" in text
 
 
-def test_a_broken_log_is_a_problem(as_json: Onward, output: Output) -> None:
+def test_a_broken_log_is_a_problem(as_json: AsJson, output: Output) -> None:
     output.file("log", f"{1:020d}.json").write_bytes(b"{}")
     found = as_json("doctor", output.url, code=1)
     assert status(found)["output"] == "problem"

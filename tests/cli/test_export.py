@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from onward.cli.safetensors_file import read_safetensors
 from onward.errors import StateError
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output, floats, leaf
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -72,7 +72,7 @@ def test_several_models_keep_their_names_apart(
     assert "2 models: generator, critic" in result.stderr
 
 
-def test_all_tensors_may_be_asked_for(as_json: Onward, output: Output, tmp_path: Path) -> None:
+def test_all_tensors_may_be_asked_for(as_json: AsJson, output: Output, tmp_path: Path) -> None:
     output.save({"model": {"w": floats(1)}, "optimizer": optimizer("model.w")})
     as_json("export", output.url, "latest", tmp_path / "all", "--only", "all")
     assert sorted(load_file(tmp_path / "all")) == [
@@ -128,6 +128,7 @@ def test_impossible_places_are_refused(onward: Onward, output: Output, tmp_path:
     assert "no folder" in onward("export", output.url, tmp_path / "no" / "f", code=2).stderr
     assert "no ordinary file" in onward("export", output.url, tmp_path, code=2).stderr
     assert "no ordinary file" in onward("export", output.url, "/dev/null", code=2).stderr
+    assert "names no file" in onward("export", output.url, f"{tmp_path}/f/", code=2).stderr
     onward("export", output.url, "v1", "f", "too-many", code=2)
     assert not (tmp_path / "no").exists()
 
@@ -145,7 +146,10 @@ def test_damage_leaves_no_file(onward: Onward, output: Output, tmp_path: Path) -
 
 def test_nothing_to_export_says_so(onward: Onward, output: Output, tmp_path: Path) -> None:
     output.save({"counter": 3})
-    assert "holds no model" in onward("export", output.url, tmp_path / "f", code=2).stderr
+    for file in ("f.safetensors", "f.pth"):
+        assert "holds no model" in onward("export", output.url, tmp_path / file, code=2).stderr
+    onward("export", output.url, tmp_path / "all", "--only", "all")
+    assert load_file(tmp_path / "all") == {}
 
 
 def safetensors_bytes(header: object, data: bytes = b"\0" * 8, length: int | None = None) -> bytes:
@@ -153,7 +157,9 @@ def safetensors_bytes(header: object, data: bytes = b"\0" * 8, length: int | Non
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
 
 
-def entry(dtype: str = "F32", shape: tuple[int, ...] = (2,), start: int = 0, end: int = 8) -> object:
+def entry(
+    dtype: str = "F32", shape: tuple[int, ...] = (2,), start: int = 0, end: int = 8
+) -> object:
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 

@@ -18,7 +18,7 @@ from onward.errors import StateError
 from onward.frameworks.torch_indices import guess_type, to_indices, to_names
 from onward.repository import open_repository, read_state
 from onward.stores import LocalStore
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output, floats
 
 
@@ -52,7 +52,7 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def test_a_classic_file_goes_in_and_comes_out_equal(
-    onward: Onward, as_json: Onward, tmp_path: Path
+    onward: Onward, as_json: AsJson, tmp_path: Path
 ) -> None:
     """net, optimizer and epoch survive import and export; torch loads them with weights_only."""
     file, out = saved(tmp_path / "ckpt_7.pth", acc=0.5), tmp_path / "out"
@@ -112,9 +112,12 @@ def test_a_bare_state_dict_and_wrapped_names_go_in(onward: Onward, tmp_path: Pat
 
 
 def test_a_safetensors_file_goes_in_without_torch(
-    onward: Onward, as_json: Onward, tmp_path: Path
+    onward: Onward, as_json: AsJson, tmp_path: Path
 ) -> None:
-    weights = {"b.weight": np.ones((2, 3), np.float32), "a": np.zeros(2, np.float16)}
+    weights: dict[str, Any] = {
+        "b.weight": np.ones((2, 3), np.float32),
+        "a": np.zeros(2, np.float16),
+    }
     save_file(weights, tmp_path / "f.safetensors", {"step": "5", "epoch": "x"})
     said = as_json("import", tmp_path / "f.safetensors", tmp_path / "out", "--model", "net")
     assert (said["tensors"], said["step"], said["epoch"]) == (2, 5, 0)
@@ -236,7 +239,8 @@ def test_numbers_become_names_and_numbers_again() -> None:
         ],
     }
     tree = to_names(numbered, parameters, kind="SGD")
-    assert [group["params"] for group in tree["param_groups"]] == [["model.c", "model.a"], ["model.b"]]
+    names = [group["params"] for group in tree["param_groups"]]
+    assert names == [["model.c", "model.a"], ["model.b"]]
     assert list(tree["state"]) == ["model.a"]
     again = to_indices(tree)
     assert again["state"].keys() == {1, "shared"}

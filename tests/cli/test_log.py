@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onward.cli.graph import Graph, in_ascii
 from onward.cli.text import clean
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output
 
 
@@ -37,7 +37,7 @@ def test_newest_first_with_everything_about_each(onward: Onward, output: Output)
     assert max(len(line) for line in lines) <= 80
 
 
-def test_json_has_the_facts_and_the_names(as_json: Onward, output: Output) -> None:
+def test_json_has_the_facts_and_the_names(as_json: AsJson, output: Output) -> None:
     """One object; every checkpoint with its version, parent, bytes and metrics."""
     first, second = output.chain(2)
     output.repository.set_alias("champion", first.checkpoint)
@@ -92,7 +92,7 @@ def test_a_dropped_parent_is_said_and_bridged(onward: Onward, output: Output) ->
 
 
 def test_records_show_claims_aliases_and_drops(
-    onward: Onward, as_json: Onward, output: Output
+    onward: Onward, as_json: AsJson, output: Output
 ) -> None:
     """Who took over when, and what was renamed and dropped, between the checkpoints."""
     first, _second, _third = output.chain(3)

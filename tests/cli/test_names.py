@@ -6,7 +6,7 @@ import pytest
 
 from onward.repository import open_repository
 from onward.stores import LocalStore
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output
 
 
@@ -16,7 +16,7 @@ def live(output: Output) -> list[int]:
 
 
 def test_an_alias_is_given_moved_and_removed(
-    onward: Onward, as_json: Onward, output: Output
+    onward: Onward, as_json: AsJson, output: Output
 ) -> None:
     first, second = output.chain(2)
     assert onward("alias", output.url, "champion", "v1").stdout.startswith("champion → v1")
@@ -39,7 +39,7 @@ def test_impossible_aliases_are_refused(onward: Onward, output: Output, wrong: l
 
 
 def test_a_dry_run_tells_what_a_drop_then_frees(
-    onward: Onward, as_json: Onward, output: Output
+    onward: Onward, as_json: AsJson, output: Output
 ) -> None:
     """The plan and the deed agree; shared packs stay."""
     first, _second, _third = output.chain(3)

@@ -8,7 +8,7 @@ import numpy as np
 
 from onward.errors import Damaged
 from onward.frameworks.base import Tagged
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output, floats, leaf
 
 
@@ -34,7 +34,7 @@ def test_what_made_it_and_what_it_holds(onward: Onward, output: Output) -> None:
     assert "holds 44 B in 2 tensors" in text
 
 
-def test_json_says_where_every_tensor_is(as_json: Onward, output: Output) -> None:
+def test_json_says_where_every_tensor_is(as_json: AsJson, output: Output) -> None:
     first, second = output.chain(2)
 
     found = as_json("show", output.url, "v2")
@@ -48,7 +48,7 @@ def test_json_says_where_every_tensor_is(as_json: Onward, output: Output) -> Non
     assert found["about"]["config"] == {"lr": 0.1}
 
 
-def test_own_packs_are_told_when_the_parent_is_dropped(as_json: Onward, output: Output) -> None:
+def test_own_packs_are_told_when_the_parent_is_dropped(as_json: AsJson, output: Output) -> None:
     """Packs of equal length do not confuse which one this checkpoint wrote."""
     state = {"model": {"a": floats(1, 2), "b": floats(3, 4)}}
     first = output.save(state)
@@ -62,7 +62,7 @@ def test_own_packs_are_told_when_the_parent_is_dropped(as_json: Onward, output: 
     assert inherited == {"model/a": False, "model/b": True}
 
 
-def test_every_kind_of_state_is_shown(onward: Onward, as_json: Onward, output: Output) -> None:
+def test_every_kind_of_state_is_shown(onward: Onward, as_json: AsJson, output: Output) -> None:
     """Tuples, integer keys, bytes, enums that need not be loaded, infinities, tied tensors."""
     tied = leaf(np.ones((2, 2), np.float32))
     output.save(
@@ -86,7 +86,7 @@ def test_every_kind_of_state_is_shown(onward: Onward, as_json: Onward, output: O
     assert [tensor["path"] for tensor in found["tensors"]] == ["model/a", "model/b", "model/empty"]
 
 
-def test_checkpoints_go_by_all_their_names(as_json: Onward, output: Output) -> None:
+def test_checkpoints_go_by_all_their_names(as_json: AsJson, output: Output) -> None:
     """Id, digits of it, vN, latest, an alias, and best in either direction."""
     first, second, third = output.chain(3)
     output.repository.set_alias("champion", second.checkpoint)
@@ -122,7 +122,7 @@ def test_a_damaged_manifest_is_an_error_that_says_so(onward: Onward, output: Out
     assert "what to do:" in result.stderr
 
 
-def test_a_missing_manifest_is_damage_too(as_json: Onward, output: Output) -> None:
+def test_a_missing_manifest_is_damage_too(as_json: AsJson, output: Output) -> None:
     (only,) = output.chain(1)
     output.file("manifests", f"{only.checkpoint}.json").unlink()
     error = as_json("show", output.url, code=1)["error"]

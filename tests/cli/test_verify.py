@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import Onward
+from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output, floats
 
 
 def test_an_intact_output_is_said_to_be_intact(
-    onward: Onward, as_json: Onward, output: Output
+    onward: Onward, as_json: AsJson, output: Output
 ) -> None:
     output.chain(3)
     assert "intact" in onward("verify", output.url).stdout
@@ -17,9 +17,9 @@ def test_an_intact_output_is_said_to_be_intact(
 
 
 def test_a_flipped_bit_is_found_and_the_tensor_named(
-    onward: Onward, as_json: Onward, output: Output
+    onward: Onward, as_json: AsJson, output: Output
 ) -> None:
-    """Lengths do not tell; every byte does: the checkpoint, the pack, the tensor, and where to go."""
+    """Lengths do not tell; every byte does: which checkpoint, which tensor, and where to go."""
     first, second, third = output.chain(3)
     (range_,) = next(
         t for t in output.repository.manifest(second).tensors if t.path == "model/w"
@@ -51,7 +51,7 @@ def test_a_truncated_pack_is_found_by_its_length(onward: Onward, output: Output)
 
 
 def test_a_damaged_record_is_reported_with_what_stands_before_it(
-    onward: Onward, as_json: Onward, output: Output
+    onward: Onward, as_json: AsJson, output: Output
 ) -> None:
     """The log breaks off: what can be checked is checked; other commands refuse, typed."""
     output.chain(3)
@@ -79,7 +79,7 @@ def test_a_hostile_record_is_damage_not_a_crash(onward: Onward, output: Output) 
     assert "upgrade onward" in onward("log", output.url, code=1).stderr
 
 
-def test_leftovers_are_information(onward: Onward, as_json: Onward, output: Output) -> None:
+def test_leftovers_are_information(onward: Onward, as_json: AsJson, output: Output) -> None:
     output.save({"model": {"w": floats(1)}})
     output.file("packs", f"{'a' * 32}.safetensors").write_bytes(b"cut off")
     text = onward("verify", output.url).stdout

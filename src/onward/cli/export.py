@@ -69,8 +69,9 @@ def export(
 
     A safetensors file holds tensors under the names that the model gives them; with several
     models, or --only all, other names say where in the state they are. Its metadata name the
-    checkpoint. A .pth file has the form {"net", "optimizer", "epoch"}, and torch.load reads it with
-    weights_only=True. FILE may be a URL. It appears whole or not at all.
+    checkpoint. A .pth file has the form {"net", "optimizer", "epoch"}, where epoch counts those
+    completed; torch.load reads it with weights_only=True. FILE may be a URL. It appears whole or
+    not at all.
     """
     if len(rest) > 2:
         raise UsageError(
@@ -93,7 +94,7 @@ def models_in(found: Found, wanted: str = "") -> list[str]:
     """The entries of the state that are models: those that its optimizers train.
 
     Without an optimizer, every entry that is a flat table of tensors. Raises `UsageError` where
-    `wanted` is none of them, or where there is none.
+    `wanted` is none of them.
     """
     state = found.manifest.state if isinstance(found.manifest.state, dict) else {}
     flat = [name for name, entry in state.items() if name not in RESERVED and _is_flat(entry)]
@@ -111,14 +112,16 @@ def models_in(found: Found, wanted: str = "") -> list[str]:
         for group in entry["param_groups"]
         for name in group.get("params", [])
     }
-    models = [name for name in flat if name in trained] or flat
+    return [name for name in flat if name in trained] or flat
+
+
+def _check_any(found: Found, models: list[str]) -> None:
     if not models:
         raise UsageError(
             f"checkpoint {found.label} holds no model",
             why="no entry of its state is a table of tensors",
-            do="export every tensor with --only all",
+            do="export every tensor to a safetensors file with --only all",
         )
-    return models
 
 
 def _is_flat(entry: Any) -> bool:
@@ -135,6 +138,8 @@ def _is_optimizer(entry: Any) -> bool:
 def _export_safetensors(
     found: Found, models: list[str], target: _Target, *, whole: bool, hidden: bool
 ) -> _Exported:
+    if not whole:
+        _check_any(found, models)
     held = contents(found.manifest)
     named: dict[str, Tensor] = {}
     for path, tensor in held.tensors.items():
@@ -171,6 +176,7 @@ def _metadata(found: Found) -> dict[str, str]:
 def _export_pth(
     found: Found, models: list[str], target: _Target, *, whole: bool, hidden: bool
 ) -> _Exported:
+    _check_any(found, models)
     if len(models) > 1:
         raise UsageError(
             f"checkpoint {found.label} holds {len(models)} models: {', '.join(models)}",
@@ -229,7 +235,7 @@ class _Target:
     def __init__(self, file: str, *, force: bool) -> None:
         location = parse(file)
         folder, _, self._name = location.prefix.rpartition("/")
-        if not self._name:
+        if not self._name or file.endswith("/"):
             raise UsageError(f"{file!r} names no file", do="give a file name at the end")
         self._path = Path(location.prefix) if location.is_local else None
         if self._path is not None:

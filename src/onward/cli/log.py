@@ -21,6 +21,7 @@ from onward.repository.records import Alias, AnyRecord, Claim, Drop, Open, parse
 
 _ON_A_TERMINAL = 20
 _METRICS_SHOWN = 12
+_NAME_SHOWN = 60
 _PARALLEL_READS = 16
 
 
@@ -112,7 +113,7 @@ class _Page:
         self.lines += [node + first[len(rest) :], *further]
         more = [when(commit.time, self._now), size(commit.stored)]
         more += self._lineage(commit)
-        more += [f"{clean(key)} {number(value)}" for key, value in _first(commit)]
+        more += [f"{clean(key[:_NAME_SHOWN])} {number(value)}" for key, value in _first(commit)]
         if len(commit.metrics) > _METRICS_SHOWN:
             more.append(f"+{len(commit.metrics) - _METRICS_SHOWN} metrics")
         self.lines += wrapped(more, indent=rest + "  ")

@@ -99,9 +99,8 @@ def moved_like(value: Any, live: Any) -> Any:
             for key in value.keys() & live.keys():
                 value[key] = moved_like(value[key], live[key])
         case list(), list():
-            value[:] = [moved_like(*pair) for pair in zip(value, live, strict=False)] + value[
-                len(live) :
-            ]
+            for index in range(min(len(value), len(live))):
+                value[index] = moved_like(value[index], live[index])
         case tuple(), tuple() if len(value) == len(live) and type(value) is tuple:
             return tuple(moved_like(*pair) for pair in zip(value, live, strict=True))
     return value

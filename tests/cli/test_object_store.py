@@ -1,0 +1,59 @@
+"""The commands on an output in a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from onward.repository import open_or_create
+from tests.cli.conftest import AsJson, Onward
+from tests.cli.outputs import facts, floats
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.servers
+
+
+def test_every_command_works_on_a_bucket(
+    onward: Onward,
+    as_json: AsJson,
+    seaweedfs: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same answers as for a folder; export writes into a bucket too."""
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+    url = seaweedfs.url("cli/out")
+    writer = open_or_create(seaweedfs.store("cli/out")).claim("box")
+    first = writer.commit({"model": {"w": floats(1, 2)}}, facts())
+    second = writer.commit({"model": {"w": floats(1, 3)}}, facts(parent=first.checkpoint))
+
+    assert as_json("log", url)["total"] == 2
+    assert as_json("show", url)["checkpoint"] == second.checkpoint
+    assert len(as_json("diff", url, "v1", "v2")["tensors"]["changed"]) == 1
+    assert as_json("verify", url, "--every-byte")["intact"]
+    onward("alias", url, "good", "latest")
+    onward("drop", url, "v1", "--yes")
+    text = onward("doctor", url).stdout
+    assert "two writers are kept apart" in text
+    assert "secret" not in text
+    exported = seaweedfs.url("cli/exported.safetensors")
+    onward("export", url, exported)
+    assert seaweedfs.store("cli").size("exported.safetensors") > 8
+    assert "exists already" in onward("export", url, exported, code=2).stderr
+    onward("export", url, tmp_path / "f.safetensors")
+    onward("import", tmp_path / "f.safetensors", seaweedfs.url("cli/imported"))
+    assert as_json("log", seaweedfs.url("cli/imported"))["total"] == 1
+
+
+def test_a_bucket_that_keeps_no_writers_apart(
+    onward: Onward, rclone: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Doctor warns; an import needs the promise."""
+    for name, value in rclone.environment.items():
+        monkeypatch.setenv(name, value)
+    open_or_create(rclone.store("cli/out"), single_writer=True)
+    text = onward("doctor", rclone.url("cli/out")).stdout
+    assert "warn     writing" in text
+    assert "--single-writer" in text
