@@ -127,7 +127,8 @@ def final_state(output: Path) -> dict[str, object]:
 
 
 def table(repository: Repository) -> Table:
-    shown = Table("increment", "parent", "new items", "steps", "accuracy", "seconds", "stored")
+    columns = ("increment", "parent", "new items", "steps", "accuracy", "seconds", "stored")
+    shown = Table(*columns)
     before = 0
     for finished in (commit for commit in repository.history.live() if commit.finished):
         commits = [c for c in repository.history.live() if c.increment == finished.increment]
@@ -135,12 +136,12 @@ def table(repository: Repository) -> Table:
         first_parent = commits[0].parent
         shown.add_row(
             str(finished.increment),
-            first_parent or "–",
+            (first_parent or "–")[:8],
             f"{about['data']['loader0']['new']:,}",
             f"{finished.step - before:,}",
             f"{finished.metrics['accuracy']:.2%}",
             f"{about['seconds']:.0f}",
-            f"{sum(c.stored for c in commits) / 1e6:.1f} MB in {len(commits)} checkpoints",
+            f"{sum(c.stored for c in commits) / 1e6:.1f} MB",
         )
         before = finished.step
     shown.caption = f"{PART_ITEMS:,} images a part; accuracy on the 10,000 test images"

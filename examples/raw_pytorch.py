@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     args = parser.parse_args()
 
-    torch.manual_seed(1)
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(1)
     train = Images(sorted(args.data_url.glob("part-*.npz")), augment=True)
     test = Images([args.data_url / "test.npz"], augment=False)
     model = network()

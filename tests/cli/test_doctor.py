@@ -65,6 +65,15 @@ def test_a_mistyped_url_is_a_problem(onward: Onward) -> None:
     assert "did you mean s3://bucket/x" in text
 
 
+def test_a_store_that_keeps_no_writers_apart_is_a_warning(
+    onward: Onward, output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_file, "honours_create", lambda store: False)
+    text = onward("doctor", output.url).stdout
+    assert "warn     writing" in text
+    assert "--single-writer" in text
+
+
 def test_missing_packages_are_named(onward: Onward, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without torch training is impossible here, but looking at outputs is not."""
     present = doctor_file._installed

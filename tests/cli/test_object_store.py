@@ -45,15 +45,3 @@ def test_every_command_works_on_a_bucket(
     onward("export", url, tmp_path / "f.safetensors")
     onward("import", tmp_path / "f.safetensors", seaweedfs.url("cli/imported"))
     assert as_json("log", seaweedfs.url("cli/imported"))["total"] == 1
-
-
-def test_a_bucket_that_keeps_no_writers_apart(
-    onward: Onward, rclone: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Doctor warns; an import needs the promise."""
-    for name, value in rclone.environment.items():
-        monkeypatch.setenv(name, value)
-    open_or_create(rclone.store("cli/out"), single_writer=True)
-    text = onward("doctor", rclone.url("cli/out")).stdout
-    assert "warn     writing" in text
-    assert "--single-writer" in text

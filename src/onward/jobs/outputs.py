@@ -203,7 +203,7 @@ class StoreOutput:
         return self._mirror.local.refresh()
 
     def catch_up(self) -> Repository:
-        stranded = self._mirror.pull_log()
+        stranded = self._mirror.pull_log(on_pushed=self._on_pushed)
         if stranded.folder is not None:
             self._display.say(
                 f"{len(stranded.commits)} checkpoints of an earlier job on this machine cannot be "

@@ -26,6 +26,9 @@ _BYTES_PER_VALUE = 16  # `[],[],[],…` takes 25 times its length in memory: so 
 _NOT_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[{\]}]++', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
+_BLANK_SEAL = b'"digest":""}'
+_END = b'"}'  # what follows the 64 digits of a seal
+
 T = TypeVar("T")
 
 
@@ -37,6 +40,20 @@ def digest_of(data: bytes | bytearray | memoryview) -> str:
 def to_bytes(document: Any) -> bytes:
     """The stored form of a document. Key order is kept: in a state tree it carries meaning."""
     return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def sealed(document: dict[str, Any]) -> bytes:
+    """The stored form with one more field, the last: the digest of all the others."""
+    blank = to_bytes({**document, "digest": ""})
+    return blank[: -len(_END)] + digest_of(blank).encode() + _END
+
+
+def check_seal(data: bytes, *, name: str) -> None:
+    """Raises `Damaged` unless `data` is what `sealed` once made, every bit of it."""
+    claimed = data[-len(_END) - 64 : -len(_END)]
+    blank = data[: -len(_END) - 64] + _END
+    if not blank.endswith(_BLANK_SEAL) or digest_of(blank).encode() != claimed:
+        raise Damaged(f"{name} is damaged", why="its bytes are not those that its digest names")
 
 
 def from_bytes(data: bytes, *, name: str, max_bytes: int) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Mirror:
 
     # Pulling.
 
-    def pull_log(self, *, progress: Progress | None = None) -> Stranded:
+    def pull_log(self, *, on_pushed: Callable[[Commit], None] | None = None) -> Stranded:
         """Makes the local log equal to the remote one, pushing first what was left behind.
 
         Commits of an earlier process on this machine that were acknowledged but not pushed are
@@ -79,7 +79,7 @@ class Mirror:
             if self.local.history.repository != self.remote.history.repository:
                 stranded = self._set_aside("the output is not the one that they were made for")
             else:
-                self.push(progress=progress)
+                self.push(on_pushed=on_pushed)
         except NotAnOutput:
             pass
         except (Fenced, Conflict, Damaged) as error:

@@ -15,9 +15,10 @@ from onward.repository.documents import (
     FORMAT,
     MAX_COUNT,
     MAX_RECORD_BYTES,
+    check_seal,
     convert,
     from_bytes,
-    to_bytes,
+    sealed,
 )
 
 NO_DIGEST = "0" * 64
@@ -103,7 +104,8 @@ _ANY_RECORD: Any = AnyRecord  # a union is not a type to the checker, but it is 
 def parse_record(data: bytes, seq: int) -> AnyRecord:
     """The record stored in slot `seq`, or `Damaged` / `NewerFormat`."""
     name = f"log record {seq}"
-    document: dict[str, Any] = from_bytes(data, name=name, max_bytes=MAX_RECORD_BYTES)
+    document = from_bytes(data, name=name, max_bytes=MAX_RECORD_BYTES)
+    check_seal(data, name=name)
     record: AnyRecord = convert(document, _ANY_RECORD, name=name)
     if record.seq != seq:
         raise Damaged(f"{name} says that it is record {record.seq}")
@@ -116,7 +118,7 @@ def record_bytes(record: AnyRecord) -> bytes:
     Records stay for ever: one that cannot be read would end the log for good.
     """
     try:
-        data = to_bytes(msgspec.to_builtins(record))
+        data = sealed(msgspec.to_builtins(record))
         parse_record(data, record.seq)
     except (Damaged, ValueError, TypeError) as error:
         kind = type(record).__name__.lower()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -12,10 +12,11 @@ from onward.repository.documents import (
     FORMAT,
     MAX_RECORD_BYTES,
     MAX_SUMMARY_BYTES,
+    check_seal,
     convert,
     digest_of,
     from_bytes,
-    to_bytes,
+    sealed,
 )
 from onward.repository.history import History
 from onward.repository.records import (
@@ -32,11 +33,10 @@ from onward.repository.records import (
 from onward.stores.base import Store
 
 SUMMARY_KEY = "onward/summary.json"
-_END = b'"}'  # of the document: behind the 64 digits of its own digest
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """The stored form of a `History`. Its digest comes last."""
+    """The stored form of a `History`."""
 
     format: int = FORMAT
     repository: Hex32
@@ -49,11 +49,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     aliases: dict[str, CheckpointId]
     dropped: list[CheckpointId]
     condemned: list[Hex32]
-    digest: str
 
 
 def summary_bytes(history: History) -> bytes:
-    """The stored form, its own digest filled in."""
+    """The stored form."""
     summary = Summary(
         repository=history.repository,
         seq=history.seq,
@@ -65,11 +64,8 @@ def summary_bytes(history: History) -> bytes:
         aliases=dict(history.aliases),
         dropped=sorted(history.dropped),
         condemned=sorted(history.condemned),
-        digest="",
     )
-    document: dict[str, Any] = msgspec.to_builtins(summary)
-    blank = to_bytes(document)
-    return blank.removesuffix(_END) + digest_of(blank).encode() + _END
+    return sealed(msgspec.to_builtins(summary))
 
 
 def write_summary(store: Store, history: History) -> None:
@@ -85,11 +81,9 @@ def read_summary(store: Store) -> History | None:
     """
     try:
         data = store.read(SUMMARY_KEY, 0, MAX_SUMMARY_BYTES + 1)
-        claimed = data[-len(_END) - 64 : -len(_END)]
-        if digest_of(data[: -len(_END) - 64] + _END).encode() != claimed:
-            return None
-        document = from_bytes(data, name="the summary", max_bytes=MAX_SUMMARY_BYTES)
-        summary = convert(document, Summary, name="the summary")
+        check_seal(data, name=SUMMARY_KEY)
+        document = from_bytes(data, name=SUMMARY_KEY, max_bytes=MAX_SUMMARY_BYTES)
+        summary = convert(document, Summary, name=SUMMARY_KEY)
         stored = store.read(record_key(summary.seq), 0, MAX_RECORD_BYTES + 1)
         if digest_of(stored) != summary.record_digest:
             return None
