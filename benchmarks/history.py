@@ -11,13 +11,13 @@ from pathlib import Path
 
 from benchmarks.measuring import Result
 from onward.repository import Facts, open_or_create, open_repository
-from onward.stores import Faulty, FaultPlan, LocalStore, MemoryStore, Store
+from onward.stores import FaultPlan, Faulty, LocalStore, MemoryStore, Store
 
 CHECKPOINTS, REPETITIONS = 10_000, 7
 
 
 class Undurable(LocalStore):
-    """A local store that does not wait for the disk: only to make the benchmark's output quickly."""
+    """Does not wait for the disk: only to make the benchmark's output quickly."""
 
     def create(self, key: str, data: bytes) -> None:
         path = self.path(key)

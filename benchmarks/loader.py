@@ -40,9 +40,7 @@ def measure() -> Iterator[Result]:
             for name, seconds in found.items():
                 ratios[name].append(seconds / base)
         for name, values in ratios.items():
-            yield Result(
-                f"{name} / bare DataLoader, {workers} workers", "×", 1.03, tuple(values)
-            )
+            yield Result(f"{name} / bare DataLoader, {workers} workers", "×", 1.03, tuple(values))
 
 
 def epoch_s(loader: Any) -> float:

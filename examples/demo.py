@@ -1,6 +1,6 @@
 """The main job on real data: train, be killed, resume to the bit, and go on when data has grown.
 
-    make demo
+make demo
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-from fashion_mnist import PART_ITEMS, write_parts
 from rich.console import Console
 from rich.table import Table
 
+from fashion_mnist import PART_ITEMS, write_parts
 from onward.errors import NotAnOutput
 from onward.repository import Commit, Repository, open_repository
 from onward.stores import open_store

@@ -1,7 +1,7 @@
-"""Fashion-MNIST (Xiao et al. 2017, MIT licence), fetched when needed and cut into parts that arrive.
+"""Fashion-MNIST (Xiao et al. 2017, MIT licence), fetched when needed and cut into parts.
 
-    python examples/fashion_mnist.py DATA --parts 5     # parts 0 … 4, 6,000 images each
-    python examples/fashion_mnist.py DATA --parts 6     # one more has arrived
+python examples/fashion_mnist.py DATA --parts 5     # parts 0 … 4, 6,000 images each
+python examples/fashion_mnist.py DATA --parts 6     # one more has arrived
 """
 
 from __future__ import annotations

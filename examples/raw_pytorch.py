@@ -1,6 +1,6 @@
 """An ordinary PyTorch loop with Onward in it: the same command trains, resumes, and goes on.
 
-    onward run examples/raw_pytorch.py --data DATA --output OUT -- --epochs 2
+onward run examples/raw_pytorch.py --data DATA --output OUT -- --epochs 2
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Scenario:
 
 SCENARIOS = [
     Scenario("adamw foreach, cosine with warm-up, EMA"),
-    Scenario("adamw fused, bf16 autocast, persistent workers", "adamw-fused", autocast=True, persistent=True),
+    Scenario("adamw fused, bf16, persistent workers", "adamw-fused", autocast=True, persistent=True),
     Scenario("sgd momentum, gradient accumulation", "sgd", accumulate=3),
     Scenario("accumulation counted by the loop", accumulate=2, step_after_micro_batches=False),
     Scenario("gradient scaler, the user's DataLoader", "sgd", loader="user", scaler=True),
@@ -112,7 +112,8 @@ def train(
     log = SampleLog()
     dataset = Items(items)
     model = nn.Sequential(
-        nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, CLASSES)
+        nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3),
+        nn.Linear(16, CLASSES),
     )  # fmt: skip
     optimizer = _optimizer(scenario, model)
     steps = -(-len(dataset) // BATCH) * epochs // scenario.accumulate
@@ -220,7 +221,13 @@ def processes() -> ForkServerContext:
     """Processes that have imported torch already: a kill costs milliseconds, not seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "torch._dynamo", "torchdata.stateful_dataloader", "onward.training.session", "onward.data.torch"]
+        [
+            "torch",
+            "torch._dynamo",
+            "torchdata.stateful_dataloader",
+            "onward.training.session",
+            "onward.data.torch",
+        ]
     )
     return context
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from onward.stores import open_store
 from onward.repository import open_repository, verify
+from onward.stores import open_store
 
 from .scenarios import (
     EPOCHS,
@@ -53,11 +53,10 @@ def test_random_kills_leave_no_trace(
     """Killed at random steps, workers 0 → 2 → 0 between kills: 0 differing bits."""
     expected = reference(scenario, references, tmp_path)
     chance = random.Random(scenario.name)
-    output, workers, lives = tmp_path / "killed", [0, 2, 0], 0
-    for _ in range(12 if FULL else 4):
+    output, workers, lives = tmp_path / "killed", [0, 2, 0], 12 if FULL else 4
+    for life in range(lives):
         kill = Kill("step", chance.randint(1, STEPS // 3))
-        code = run_process(output, scenario, workers=workers[lives % 3], kill=kill)
-        lives += 1
+        code = run_process(output, scenario, workers=workers[life % 3], kill=kill)
         if code == 0:
             break
         assert code == -signal.SIGKILL

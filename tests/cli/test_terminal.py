@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,9 @@ OnTerminal = Callable[..., tuple[int, str]]
 def on_terminal() -> OnTerminal:
     """Runs a command on a pseudo-terminal of 80 columns; gives its status and all it wrote."""
 
-    def call(*args: str, typed: str = "", **environment: str) -> tuple[int, str]:
+    def call(
+        *args: str, typed: str = "", interrupted_at: bytes = b"", **environment: str
+    ) -> tuple[int, str]:
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "onward.cli", *args],
@@ -37,6 +40,9 @@ def on_terminal() -> OnTerminal:
             if not piece:
                 break
             written += piece
+            if interrupted_at and interrupted_at in written:
+                process.send_signal(signal.SIGINT)
+                interrupted_at = b""
         os.close(ours)
         return process.wait(), written.decode("utf-8", "replace")
 
@@ -73,7 +79,7 @@ def test_drop_asks_first(on_terminal: OnTerminal, output: Output) -> None:
 
 def test_ctrl_c_at_a_question_ends_with_130(on_terminal: OnTerminal, output: Output) -> None:
     output.chain(2)
-    code, text = on_terminal("drop", output.url, "v1", typed="\x03")
+    code, text = on_terminal("drop", output.url, "v1", interrupted_at=b"[y/N]")
     assert code == 130
     assert "Traceback" not in text
     output.repository.refresh()

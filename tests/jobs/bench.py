@@ -20,7 +20,7 @@ from onward.jobs.spec import JobSpec
 FAST = Timing(first_pause_s=0.01, longest_pause_s=0.02, push_every_s=0.1, last_push_s=0.5)
 
 # Commits checkpoints as an Onward run does, without a framework.
-TRAIN = '''
+TRAIN = """
 import argparse, os, signal, sys, time
 import numpy as np
 from onward.frameworks.base import TensorLeaf
@@ -88,7 +88,7 @@ for number in range(1, args.steps + 1):
         step += 1
         save(finished=False)
         sys.exit(130 if stopped[0] == signal.SIGINT else 75)
-'''
+"""
 
 # Knows nothing of Onward: goes on from its newest own file.
 PLAIN = """
@@ -205,5 +205,3 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
             file = Path(path, name)
             found[str(file)] = (file.stat().st_mtime_ns, file.read_bytes())
     return found
-
-

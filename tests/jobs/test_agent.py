@@ -174,11 +174,14 @@ def test_a_damaged_newest_checkpoint_stops_the_job_unless_told_otherwise(bench: 
 
 def test_a_job_that_is_taken_over_is_stopped_and_says_by_whom(bench: Bench) -> None:
     """The script is killed at once; the other's claim stands."""
-    script = TRAIN + f"""
+    script = (
+        TRAIN
+        + f"""
 from onward.repository import open_repository as o
 o(LocalStore({str(bench.output)!r})).claim("somebody else")
 time.sleep(60)
 """
+    )
     outcome = bench.run(script, retries=3).outcome
     assert isinstance(outcome.error, Fenced)
     assert "somebody else" in outcome.error.why

@@ -327,9 +327,7 @@ def test_what_could_not_be_pushed_is_pushed_by_the_next_agent(tmp_path: Path) ->
 # From the store.
 
 
-def test_latest_fetches_the_highest_number_and_all_without(
-    side: Side, remote: MemoryStore
-) -> None:
+def test_latest_fetches_the_highest_number_and_all_without(side: Side, remote: MemoryStore) -> None:
     """Ten comes after nine."""
     for key in ("ckpt_2.pth", "ckpt_9.pth", "ckpt_10.pth", "ckpt_100.pth", "vocab.txt"):
         put(remote, key, key.encode())
@@ -375,9 +373,7 @@ def test_a_local_change_that_was_not_pushed_wins(side: Side, remote: MemoryStore
     assert stored(remote) == {"a.txt": b"ours, newer"}
 
 
-def test_a_change_at_the_store_wins_over_an_unchanged_file(
-    side: Side, remote: MemoryStore
-) -> None:
+def test_a_change_at_the_store_wins_over_an_unchanged_file(side: Side, remote: MemoryStore) -> None:
     """And what is in step is not fetched again."""
     side.write("a.txt", b"old")
     side.write("b.txt", b"same")

@@ -424,3 +424,14 @@ def test_import_without_use() -> None:
     """Importing the stores imports no object-store client."""
     code = "import onward.stores, sys; sys.exit('obstore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.servers
+def test_ranges_from_a_server_that_ignores_ranges(rclone: S3Server) -> None:
+    """Such a server sends the whole object; the range is cut out of it."""
+    store = rclone.store("whole")
+    data = bytes(range(256)) * 4096
+    store.put("object", [data], len(data))
+    for start, size in [(0, 10), (300_000, 1000), (len(data) - 5, 100), (5, None), (1 << 30, 4)]:
+        end = None if size is None else start + size
+        assert store.read("object", start, size) == data[start:end]

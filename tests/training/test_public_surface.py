@@ -19,6 +19,8 @@ def test_public_names_are_these() -> None:
 def test_import_loads_no_framework() -> None:
     """`import onward` loads neither torch nor anything else that is heavy."""
     code = "import onward, sys; print(' '.join(sorted({m.partition('.')[0] for m in sys.modules})))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     heavy = {"torch", "numpy", "obstore", "rich", "click", "msgspec", "mindspore"}
     assert heavy & set(loaded.stdout.split()) == set()

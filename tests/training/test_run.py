@@ -130,7 +130,11 @@ def test_branch_takes_weights_only_and_records_its_origin(tmp_path: Path) -> Non
     parent = history(tmp_path / "a").latest()
     training = Training()
     run = training.open(tmp_path / "b", branch_from=str(tmp_path / "a"))
-    assert (run.verb, run.global_step, training.optimizer.state_dict()["state"]) == ("branch", 0, {})
+    assert (run.verb, run.global_step, training.optimizer.state_dict()["state"]) == (
+        "branch",
+        0,
+        {},
+    )
     source = Training()
     with source.open(tmp_path / "c", branch_from=f"{tmp_path / 'a'}@{parent.checkpoint}") as other:
         assert torch.equal(source.model.weight, training.model.weight)
@@ -179,6 +183,7 @@ def test_zero_epochs_and_a_learning_rate_of_zero_are_refused(tmp_path: Path) -> 
 
 def test_triggers_combine(tmp_path: Path) -> None:
     """Every N steps, at epochs' ends and on demand, each with its reason in the log."""
+
     def demand(run: onward.Run) -> None:
         if run.increment_step == 4:
             assert run.save("a person asked") == run.checkpoint
@@ -210,6 +215,7 @@ def test_save_among_accumulated_gradients_waits_for_the_step(tmp_path: Path) -> 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_stops(tmp_path: Path, number: int, code: int) -> None:
     """SIGTERM and Ctrl-C save at the step's end and exit with the documented status."""
+
     def ask(run: onward.Run) -> None:
         if run.increment_step == 2:
             os.kill(os.getpid(), number)
@@ -231,7 +237,11 @@ def test_damaged_newest_is_an_error_and_falls_back_only_when_asked(
     train(tmp_path, epochs=2, finish=False)
     newest, older = list(history(tmp_path).newest_first())[:2]
     manifest = open_repository(open_store(tmp_path)).manifest(newest)
-    own = [p for p in manifest.packs if p not in open_repository(open_store(tmp_path)).manifest(older).packs]
+    own = [
+        p
+        for p in manifest.packs
+        if p not in open_repository(open_store(tmp_path)).manifest(older).packs
+    ]
     pack = tmp_path / "onward" / "packs" / f"{own[0]}.safetensors"
     data = bytearray(pack.read_bytes())
     data[-1] ^= 1

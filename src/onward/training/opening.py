@@ -44,7 +44,7 @@ class Beginning:
         )
 
     def pass_over(self, repository: Repository, reason: str) -> None:
-        """Rejects the chosen checkpoint, found damaged while it was read, for the next intact one."""
+        """Rejects the chosen checkpoint, found damaged when read, for the next intact one."""
         assert self.commit is not None
         tried = self.commit
         self.rejected.append(Rejected(tried.checkpoint, tried.step, f"damaged: {reason}"))

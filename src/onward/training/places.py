@@ -1,4 +1,4 @@
-"""Where an output's bytes are while training: the folder itself, or a working copy beside a store."""
+"""Where an output's bytes are while training: the folder itself, or a working copy."""
 
 from __future__ import annotations
 
@@ -76,9 +76,7 @@ class WorkingFolder:
 class Pusher:
     """Pushes local commits from a thread of the training process, in order, as they come."""
 
-    def __init__(
-        self, mirror: Mirror, folder: WorkingFolder, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, mirror: Mirror, folder: WorkingFolder, say: Callable[[str], None]) -> None:
         self._mirror = mirror
         self._folder = folder  # held as long as commits may be pushed from it
         self._say = say
@@ -122,7 +120,7 @@ def claim_working_copy(
     stranded = mirror.pull_log()
     if stranded.folder is not None:
         say(
-            f"{len(stranded.commits)} checkpoints of an earlier run on this machine cannot be pushed: "
+            f"{len(stranded.commits)} checkpoints of an earlier run here cannot be pushed: "
             f"{stranded.why}; they are kept in {stranded.folder}"
         )
     history = mirror.remote.history

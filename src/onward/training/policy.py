@@ -24,7 +24,8 @@ class SavePolicy:
         for name, value in (("steps", self.every_steps), ("seconds", self.every_seconds)):
             if value is not None and not value > 0:
                 raise UsageError(
-                    f"save_every_{name} is {value!r}", do="give a positive number, or None for never"
+                    f"save_every_{name} is {value!r}",
+                    do="give a positive number, or None for never",
                 )
 
     def saved(self, *, step: int, now_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What a run tells: lines or a progress bar for people, JSON lines for the agent that started it."""
+"""What a run tells: lines or a progress bar for people, JSON lines for an agent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reporter(Protocol):
 
 
 class Events:
-    """JSON lines into the pipe that the agent reads; lines for people stay in the script's output."""
+    """JSON lines into the agent's pipe; lines for people stay in the script's output."""
 
     interval_s = _EVENT_EVERY_S
 

@@ -12,6 +12,7 @@ from onward.stores import open_store
 from onward.training.opening import Beginning
 from onward.training.run import OWN, RANDOMNESS, Run
 
+
 def check_fits(framework: Framework, objects: Mapping[str, Any], beginning: Beginning) -> None:
     """Raises `Mismatch` with every difference between the live objects and the checkpoint."""
     if beginning.manifest is not None:

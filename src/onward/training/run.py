@@ -25,7 +25,6 @@ from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, monotonic_s
 from onward.training.signals import StopRequests
 
-
 OWN, RANDOMNESS = "onward", "randomness"
 """Top-level entries of a state tree that belong to the run, not to the user's objects."""
 
@@ -193,7 +192,9 @@ class Run:
         """Records metrics (numbers) for the next checkpoint."""
         self._remember(metrics)
 
-    def evaluate(self, function: Callable[[], Mapping[str, Any]], *, name: str = "") -> dict[str, float]:
+    def evaluate(
+        self, function: Callable[[], Mapping[str, Any]], *, name: str = ""
+    ) -> dict[str, float]:
         """Calls `function`, records the numbers it returns, and returns them.
 
         Models are in evaluation mode without gradients meanwhile, and the random generators are
@@ -264,7 +265,10 @@ class Run:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if error is None:
             self.finish()
@@ -302,9 +306,7 @@ class Run:
         state = self._framework.capture({**self._objects, OWN: self.counters()})
         # While a restored position has not been reached, the checkpoint's generators are pending.
         pending = self._pending_randomness
-        state[RANDOMNESS] = (
-            pending if pending is not None else self._framework.capture_randomness()
-        )
+        state[RANDOMNESS] = pending if pending is not None else self._framework.capture_randomness()
         return state
 
     def _commit(self, reason: str, *, finished: bool) -> Commit:

@@ -1,0 +1,103 @@
+"""A script that opens an output on a real S3 server by itself, without an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import onward
+from onward import errors
+from onward.repository import open_repository, verify
+from tests.servers import S3Server
+from tests.training.test_run import DATA, MORE, Training
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def machine(
+    seaweedfs: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Makes this process look like another machine: an empty home of working copies."""
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def move_to(name: str) -> None:
+        monkeypatch.setenv("ONWARD_HOME", str(tmp_path / name))
+
+    return move_to
+
+
+def train(url: str, *, data: Any = DATA, epochs: int = 2, finish: bool = True) -> onward.Run:
+    training = Training()
+    run = training.open(url, save_every_steps=2)  # type: ignore[arg-type]
+    loader = run.loader(data, batch_size=4)
+    for _epoch in run.epochs(epochs):
+        for values, labels in loader:
+            run.step(loss=training.step(values, labels))
+    (run.finish if finish else run.close)()
+    return run
+
+
+def test_checkpoints_are_pushed_and_another_machine_goes_on(
+    seaweedfs: S3Server, machine: Callable[[str], None]
+) -> None:
+    """All that was saved is remote when the run ends; resume and continue work elsewhere."""
+    url = seaweedfs.url("alone")
+    machine("one")
+    train(url, finish=False)
+    remote = open_repository(seaweedfs.store("alone"))
+    assert [c.step for c in remote.history.live()] == [2, 3, 5, 6]
+    machine("two")
+    resumed = train(url)
+    assert (resumed.verb, resumed.global_step) == ("resume", 6)
+    machine("three")
+    continued = train(url, data=MORE)
+    assert (continued.verb, continued.increment) == ("continue", 2)
+    remote.refresh()
+    findings = verify(remote, every_byte=True)
+    assert findings.intact
+    assert findings.leftovers == []
+    assert remote.history.latest().finished  # type: ignore[union-attr]
+
+
+def test_a_take_over_elsewhere_fences_the_first_run(
+    seaweedfs: S3Server, machine: Callable[[str], None]
+) -> None:
+    """Two machines on one bucket: exactly one proceeds, the other says who took over."""
+    url = seaweedfs.url("two-writers")
+    machine("one")
+    first = Training()
+    run = first.open(url)  # type: ignore[arg-type]
+    machine("two")
+    second = Training()
+    other = second.open(url)  # type: ignore[arg-type]
+    run.step(loss=first.step(*DATA[:4]))
+    saved = run.save()
+    with pytest.raises(errors.Fenced, match="took over"):
+        run.close()
+    other.step(loss=second.step(*DATA[:4]))
+    kept = other.save()
+    other.close()
+    commits = open_repository(seaweedfs.store("two-writers")).history.commits
+    assert kept in commits
+    assert saved not in commits
+
+
+def test_a_store_that_ignores_conditions_needs_a_promise(
+    rclone: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused by default with what to do; opened for a single writer; nothing is lost."""
+    for name, value in {**rclone.environment, "ONWARD_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(errors.UnsafeStore, match="single_writer"):
+        Training().open(rclone.url("unsafe"))  # type: ignore[arg-type]
+    training = Training()
+    run = training.open(rclone.url("unsafe"), single_writer=True)  # type: ignore[arg-type]
+    run.step(loss=training.step(*DATA[:4]))
+    saved = run.save()
+    run.close()
+    assert list(open_repository(rclone.store("unsafe")).history.commits) == [saved]
