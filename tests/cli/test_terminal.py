@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -33,6 +34,10 @@ def on_terminal() -> OnTerminal:
         os.write(ours, typed.encode())
         written = b""
         while True:
+            if interrupted_at and interrupted_at in written:
+                # Again as long as it is silent: a signal just before a read goes unnoticed.
+                while not select.select([ours], [], [], 0.5)[0]:
+                    process.send_signal(signal.SIGINT)
             try:
                 piece = os.read(ours, 65536)
             except OSError:  # what Linux says once the other side is closed
@@ -40,9 +45,6 @@ def on_terminal() -> OnTerminal:
             if not piece:
                 break
             written += piece
-            if interrupted_at and interrupted_at in written:
-                process.send_signal(signal.SIGINT)
-                interrupted_at = b""
         os.close(ours)
         return process.wait(), written.decode("utf-8", "replace")
 

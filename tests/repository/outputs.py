@@ -230,12 +230,27 @@ def records_of(store: Store) -> list[str]:
     return [type(record).__name__.lower() for record in log.refresh(ahead=8)]
 
 
-def with_alias(store: Store) -> tuple[Repository, Writer, list[Commit]]:
-    """An output with checkpoints at steps 1, 2 and 3; `champion` points to the second."""
+def with_three(store: Store) -> Repository:
+    """An output with checkpoints at steps 1, 2 and 3, the first of them `champion`."""
     repository = new_output(store)
     writer = repository.claim("the first writer")
     commits: list[Commit] = []
     for step in (1, 2, 3):
         commits.append(writer.commit(state(step), facts(step, commits[-1] if commits else None)))
-    repository.set_alias("champion", commits[1].checkpoint)
-    return repository, writer, commits
+    repository.set_alias("champion", commits[0].checkpoint)
+    return repository
+
+
+def going_on(repository: Repository) -> Writer:
+    """The writer that claimed last, on its newest checkpoint."""
+    history = repository.history
+    writer = repository.claim("", generation=history.generation, writer=history.writer)
+    latest = history.latest()
+    if latest is not None:
+        writer.base_on(repository.manifest(latest))
+    return writer
+
+
+def at_step(repository: Repository, step: int) -> Commit:
+    """The checkpoint of this step."""
+    return next(c for c in repository.history.commits.values() if c.step == step)

@@ -119,10 +119,16 @@ class Mirror:
             return list(pool.map(self.remote.manifest, commits))
 
     def claim(self, who: str) -> Writer:
-        """Claims the remote output, then copies the claim into the local log."""
+        """Claims the remote output, then copies the claim into the local log.
+
+        The writer reads the local log by itself, so that it may commit in one thread while
+        another pushes.
+        """
         writer = self.remote.claim(who)
         self._copy_new_records()
-        return self.local.claim(who, generation=writer.generation, writer=writer.writer)
+        own = Repository(self.local_store)
+        own.log.load()
+        return own.claim(who, generation=writer.generation, writer=writer.writer)
 
     # Pushing.
 

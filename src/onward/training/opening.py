@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from onward.errors import Damaged, UnknownCheckpoint, UsageError, WrongVerb
+from onward.errors import Damaged, OnwardError, UnknownCheckpoint, UsageError, WrongVerb
 from onward.repository import Commit, Manifest, Repository, open_repository
+from onward.repository.manifest import parse_manifest
 from onward.stores import open_store, parse
 
 VERBS = ("auto", "resume", "continue", "branch")
@@ -14,11 +15,16 @@ VERBS = ("auto", "resume", "continue", "branch")
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A checkpoint that is newer than the chosen one, and why it was not chosen."""
+    """A checkpoint that was passed over, and why. `step` is None where it cannot be read."""
 
     checkpoint: str
     step: int | None
     reason: str
+
+    def sentence(self) -> str:
+        """Such as `not step 101 (0f3c…): not in the log: …`."""
+        step = "unknown step" if self.step is None else f"step {self.step}"
+        return f"not {step} ({self.checkpoint}): {self.reason}"
 
 
 @dataclass(slots=True)
@@ -212,5 +218,10 @@ def _leftovers_as_rejected(repository: Repository) -> Iterator[Rejected]:
     known = repository.history.commits
     for entry in repository.store.list("onward/manifests/"):
         id_ = entry.key.rpartition("/")[2].removesuffix(".json")
-        if id_ not in known:
-            yield Rejected(id_, None, "not in the log: its save was cut off before its record")
+        if id_ in known:
+            continue
+        try:  # only to tell people its step
+            step = parse_manifest(repository.store.read(entry.key), id_).step
+        except OnwardError:
+            step = None
+        yield Rejected(id_, step, "not in the log: its save was cut off before its record")

@@ -12,7 +12,7 @@ from typing import IO
 import platformdirs
 from blake3 import blake3
 
-from onward.errors import OnwardError, StoreError, UsageError
+from onward.errors import Damaged, OnwardError, StoreError, UsageError
 from onward.repository import Writer
 from onward.repository.mirror import Mirror
 from onward.stores import LocalStore, open_store, parse
@@ -112,7 +112,13 @@ class Pusher:
 
 
 def claim_working_copy(
-    url: str, who: str, *, single_writer: bool, checkpoint: str, say: Callable[[str], None]
+    url: str,
+    who: str,
+    *,
+    single_writer: bool,
+    checkpoint: str,
+    fall_back: bool,
+    say: Callable[[str], None],
 ) -> tuple[WorkingFolder, Mirror, Writer]:
     """Pulls an output's log and the checkpoint to go on from, and claims the output."""
     folder = WorkingFolder(url)
@@ -124,7 +130,11 @@ def claim_working_copy(
             f"{stranded.why}; they are kept in {stranded.folder}"
         )
     history = mirror.remote.history
-    if checkpoint or history.latest() is not None:
-        commit = history.resolve(checkpoint or "latest")
-        mirror.pull_checkpoint(commit)
+    for commit in [history.resolve(checkpoint)] if checkpoint else history.newest_first():
+        try:
+            mirror.pull_checkpoint(commit)
+            break
+        except Damaged:
+            if not fall_back:
+                raise
     return folder, mirror, mirror.claim(who)

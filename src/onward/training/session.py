@@ -116,7 +116,7 @@ def open(
     )
     bring_to(run, framework, objects, repository, writer, beginning, asked.on_damage)
     for rejected in beginning.rejected:
-        reporter.say(f"not {rejected.checkpoint}: {rejected.reason}")
+        reporter.say(rejected.sentence())
     reporter.say(beginning.sentence())
     run.begin()
     if pusher is not None:
@@ -168,7 +168,12 @@ def _claim(
         store.sweep_temporaries("onward/")
         return repository, writer, None
     folder, mirror, writer = claim_working_copy(
-        place, who, single_writer=single_writer, checkpoint=asked.checkpoint, say=reporter.say
+        place,
+        who,
+        single_writer=single_writer,
+        checkpoint=asked.checkpoint,
+        fall_back=asked.on_damage == "fall-back",
+        say=reporter.say,
     )
     return mirror.local, writer, Pusher(mirror, folder, reporter.say)
 

@@ -1,0 +1,456 @@
+"""A fault at every operation of everything that changes an output: the old state or the new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pytest
+
+from onward.errors import Fenced, Indeterminate, NoSpace, OnwardError, Unreachable
+from onward.repository import Repository, Writer, open_or_create
+from onward.stores import (
+    Died,
+    Fault,
+    FaultPlan,
+    Faulty,
+    LocalStore,
+    MemoryStore,
+    RealFileSystem,
+    Store,
+    dies,
+)
+from onward.stores.fault import Answer, When
+from tests.repository.outputs import (
+    FULL,
+    Careless,
+    Picture,
+    Wrapped,
+    at_step,
+    copied,
+    facts,
+    going_on,
+    look,
+    opened,
+    save_next,
+    state,
+    with_three,
+)
+from tests.stores.filesystems import FaultyFileSystem
+
+# --- what is done, and what it makes of an output
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that changes an output, and the picture of it that this makes of the old one."""
+
+    name: str
+    act: Callable[[Repository, Writer], object]
+    changed: Callable[[Picture], Picture]
+    prepare: Callable[[Repository, Writer], object] = lambda repository, writer: None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _save(repository: Repository, writer: Writer) -> None:
+    writer.commit(state(4), facts(4, at_step(repository, 3)))
+
+
+def _base_on_what_is_dropped(repository: Repository, writer: Writer) -> None:
+    writer.base_on(repository.manifest(at_step(repository, 2)))
+    repository.drop([at_step(repository, 2).checkpoint])
+
+
+def _many_records(repository: Repository, writer: Writer) -> None:
+    while repository.history.seq < 30:
+        repository.set_alias("other", at_step(repository, 1).checkpoint)
+    repository.set_alias("other", None)
+
+
+_SAVE = Operation("save", _save, lambda old: old.and_checkpoint(4, state(4)))
+_OPERATIONS = [
+    _SAVE,
+    Operation(
+        "claim",
+        lambda repository, _: repository.claim("another writer"),
+        lambda old: replace(old, generation=old.generation + 1),
+    ),
+    Operation(
+        "alias",
+        lambda repository, _: repository.set_alias("champion", at_step(repository, 3).checkpoint),
+        lambda old: replace(old, aliases={"champion": 3}),
+    ),
+    Operation(
+        "remove-alias",
+        lambda repository, _: repository.set_alias("champion", None),
+        lambda old: replace(old, aliases={}),
+    ),
+    Operation(
+        "drop",
+        lambda repository, _: repository.drop([at_step(repository, 2).checkpoint]),
+        lambda old: old.without(2),
+    ),
+    replace(_SAVE, name="save-with-a-summary", prepare=_many_records),
+    replace(_SAVE, name="save-whose-packs-were-dropped", prepare=_base_on_what_is_dropped),
+]
+
+
+# --- where it is done: a store that fails on purpose, above one that does not
+
+
+class Ground(Protocol):
+    """Many copies of one prepared output, each with a plan of faults."""
+
+    def copy(self, plan: FaultPlan) -> tuple[Store, Store]:
+        """A store that follows the plan, and a healthy one with the same content."""
+
+    def end_process(self) -> None:
+        """What the system does when the process that used the last copy is gone."""
+
+
+class _Silent(FaultPlan):
+    """From some call on, every call is `Unreachable`, with its effect or without."""
+
+    def __init__(self, at: int, when: When) -> None:
+        super().__init__()
+        self._at, self._when = at, when
+
+    def perform(self, verb: str, key: str, call: Callable[[], Answer]) -> Answer:
+        silent = self.count() + 1 >= self._at
+        if silent and self._when == "before":
+            super().perform(verb, key, lambda: None)
+            raise Unreachable("silence, on purpose")
+        answer = super().perform(verb, key, call)
+        if silent:
+            raise Unreachable("silence, on purpose")
+        return answer
+
+
+class MemoryGround:
+    """Every operation of a store is a point where it may fail."""
+
+    def __init__(self, prepared: MemoryStore, wrap: Callable[[Store], Store] = lambda s: s) -> None:
+        self._prepared = prepared
+        self._wrap = wrap
+
+    def copy(self, plan: FaultPlan) -> tuple[Store, Store]:
+        healthy = copied(self._prepared)
+        return self._wrap(Faulty(healthy, plan)), healthy
+
+    def end_process(self) -> None:
+        return
+
+
+class Unsynced(RealFileSystem):
+    """Quick, and just as good as long as the power stays on."""
+
+    def fsync(self, file: int) -> None:
+        return
+
+    def fsync_folder(self, path: Path) -> None:
+        return
+
+
+class LocalGround:
+    """Every operation on the file system is a point where it may fail."""
+
+    def __init__(self, prepared: Path, copies: Path) -> None:
+        self._prepared, self._copies = prepared, copies
+        self._count = 0
+        self._filesystem = FaultyFileSystem()
+
+    def copy(self, plan: FaultPlan) -> tuple[Store, Store]:
+        shutil.rmtree(self._copies / str(self._count), ignore_errors=True)
+        self._count += 1
+        folder = self._copies / str(self._count)
+        # Second names are enough: nothing that is stored is ever written to again.
+        shutil.copytree(self._prepared, folder, copy_function=os.link)
+        self._filesystem = FaultyFileSystem(plan, Unsynced())
+        failing = LocalStore(folder, filesystem=self._filesystem)
+        return failing, LocalStore(folder, filesystem=Unsynced())
+
+    def end_process(self) -> None:
+        self._filesystem.end_process()
+
+
+# --- one try
+
+
+class _Switch(FaultPlan):
+    """No faults until `plan` is given."""
+
+    plan: FaultPlan | None = None
+
+    def perform(self, verb: str, key: str, call: Callable[[], Answer]) -> Answer:
+        return call() if self.plan is None else self.plan.perform(verb, key, call)
+
+
+def _calls(ground: Ground, operation: Operation) -> int:
+    """How many calls the operation makes when nothing fails."""
+    plan = FaultPlan()
+    assert _violations(ground, operation, plan) == []
+    return plan.count()
+
+
+def _violations(ground: Ground, operation: Operation, plan: FaultPlan) -> list[str]:
+    """What went wrong that must not, although the plan of faults was followed."""
+    switch = _Switch()
+    store, healthy = ground.copy(switch)
+    repository = opened(store)
+    writer = going_on(repository)
+    operation.prepare(repository, writer)
+    old = look(healthy)
+    new = operation.changed(old)
+
+    switch.plan = plan
+    outcome: BaseException | None = None
+    try:
+        operation.act(repository, writer)
+    except (Died, OnwardError) as error:
+        outcome = error
+    switch.plan = None
+    if isinstance(outcome, Died):
+        ground.end_process()
+
+    try:
+        found = look(healthy)
+    except (AssertionError, OnwardError) as error:
+        return [f"after {outcome!r} the output is broken: {error}"]
+    if outcome is None:
+        allowed = [new]
+    elif isinstance(outcome, Died | Indeterminate) or operation.name == "drop":
+        allowed = [old, new]  # a drop may fail when only deleting is left to be done
+    else:
+        allowed = [old]
+    if found not in allowed:
+        return [f"after {outcome!r} the output is {found}"]
+    return [*_going_on(repository, writer, healthy, found, outcome), *_later(healthy)]
+
+
+def _going_on(
+    repository: Repository,
+    writer: Writer,
+    healthy: Store,
+    found: Picture,
+    outcome: BaseException | None,
+) -> list[str]:
+    """The process that met the fault, if it lives, goes on: its next save works."""
+    if isinstance(outcome, Died):
+        return []
+    before = open_generation(healthy)
+    try:
+        writer.commit(state(50), facts(50, repository.refresh().latest()))
+    except Fenced:
+        return [] if before > writer.generation else ["fenced by nobody"]
+    if look(healthy) != found.and_checkpoint(50, state(50)):
+        return ["the next save of the same writer changed something else"]
+    return []
+
+
+def open_generation(store: Store) -> int:
+    return opened(store).history.generation
+
+
+def _later(healthy: Store) -> list[str]:
+    """Another process takes over: its save works, and nothing that was there is lost."""
+    before = look(healthy)
+    commit = save_next(healthy)
+    expected = before.and_checkpoint(commit.step, state(commit.step))
+    if look(healthy) != replace(expected, generation=before.generation + 1):
+        return ["the next save of another writer changed something else"]
+    return []
+
+
+Kind = Literal["fails", "refuses", "dies", "silent"]
+_KINDS: list[Kind] = ["fails", "refuses", "dies", "silent"]
+_WHENS: list[When] = ["before", "after"]
+
+
+def _plan(kind: Kind, at: int, when: When) -> FaultPlan:
+    match kind:
+        case "fails":
+            return FaultPlan(Fault(at, when))
+        case "refuses":
+            return FaultPlan(Fault(at, when, error=lambda: NoSpace("full, on purpose")))
+        case "dies":
+            return FaultPlan(dies(at, when=when))
+        case "silent":
+            return _Silent(at, when)
+
+
+def _all_violations(ground: Ground, operation: Operation, kind: Kind, when: When) -> list[str]:
+    return [
+        f"{operation} {kind} {when} call {at}: {violation}"
+        for at in range(1, _calls(ground, operation) + 1)
+        for violation in _violations(ground, operation, _plan(kind, at, when))
+    ]
+
+
+# --- stores
+
+
+@pytest.fixture(scope="module")
+def prepared() -> MemoryStore:
+    store = MemoryStore("prepared")
+    with_three(store)
+    return store
+
+
+@pytest.mark.parametrize("when", _WHENS)
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("operation", _OPERATIONS, ids=str)
+def test_fault_at_every_call_of_the_store(
+    prepared: MemoryStore, operation: Operation, kind: Kind, when: When
+) -> None:
+    """The next reader finds the old state or the new one, whole; what succeeded is there; what
+    failed is not, unless it said that it did not know; and the next save works.
+    """
+    assert _all_violations(MemoryGround(prepared), operation, kind, when) == []
+
+
+@pytest.mark.parametrize("when", _WHENS)
+@pytest.mark.parametrize("kind", ["fails", "refuses", "dies"])
+def test_fault_at_every_call_of_making_an_output(kind: Kind, when: When) -> None:
+    """There is no output yet or a whole one, and the next try works; two tries make one output."""
+    plan = FaultPlan()
+    open_or_create(Faulty(MemoryStore(), plan))
+    for at in range(1, plan.count() + 1):
+        healthy = MemoryStore()
+        try:
+            open_or_create(Faulty(healthy, _plan(kind, at, when)))
+        except (Died, OnwardError) as error:
+            assert not isinstance(error, Indeterminate)
+        open_or_create(healthy)
+        save_next(healthy)
+        picture = look(healthy)
+        assert list(picture.checkpoints) == [1000]
+        assert picture.generation == 1
+
+
+# --- local files
+
+
+@pytest.fixture(scope="module")
+def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    with_three(LocalStore(folder))
+    return folder
+
+
+_LOCAL_FAULTS: list[tuple[str, When, int | None]] = [
+    ("dies", "before", None),
+    ("dies", "after", None),
+    ("EIO", "before", errno.EIO),
+    ("EIO", "after", errno.EIO),
+    ("ENOSPC", "before", errno.ENOSPC),
+    ("ESTALE", "after", errno.ESTALE),
+]
+if FULL:
+    _LOCAL_FAULTS += [
+        ("ENOSPC", "after", errno.ENOSPC),
+        ("ESTALE", "before", errno.ESTALE),
+        ("EROFS", "before", errno.EROFS),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("when", "code"),
+    [pytest.param(when, code, id=f"{name}-{when}") for name, when, code in _LOCAL_FAULTS],
+)
+@pytest.mark.parametrize("operation", [o for o in _OPERATIONS if "-" not in o.name], ids=str)
+def test_fault_at_every_file_operation(
+    prepared_folder: Path, tmp_path: Path, operation: Operation, when: When, code: int | None
+) -> None:
+    """The same law, one level deeper: for every call that a local store makes to the system."""
+    ground = LocalGround(prepared_folder, tmp_path)
+    found: list[str] = []
+    for at in range(1, _calls(ground, operation) + 1):
+        fault = dies(at, when=when)
+        if code is not None:
+            fault = Fault(at, when, error=_system_error(code))
+        violations = _violations(ground, operation, FaultPlan(fault))
+        found += [f"{operation}, call {at}: {violation}" for violation in violations]
+    assert found == []
+
+
+def _system_error(code: int) -> Callable[[], BaseException]:
+    return lambda: OSError(code, os.strerror(code))
+
+
+# --- mistakes that the above must find
+
+
+class RecordFirst(Wrapped):
+    """Stores packs and manifests only after the log record that makes them count."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._waiting: list[tuple[str, bytes]] = []
+
+    def put(self, key: str, chunks: object, size_bytes: int) -> None:
+        self._waiting.append((key, b"".join(chunks)))  # type: ignore[call-overload]
+
+    def create(self, key: str, data: bytes) -> None:
+        super().create(key, data)
+        for waiting, content in self._waiting:
+            super().put(waiting, [content], len(content))
+        self._waiting.clear()
+
+
+class Hasty(Wrapped):
+    """Believes that a create which got no reply was stored."""
+
+    def create(self, key: str, data: bytes) -> None:
+        try:
+            super().create(key, data)
+        except Unreachable:
+            return
+
+
+class Pessimist(Wrapped):
+    """Believes that a create which got no reply was not stored, and says so for good."""
+
+    def create(self, key: str, data: bytes) -> None:
+        try:
+            super().create(key, data)
+        except Unreachable as error:
+            raise Fenced("given up") from error
+
+
+@pytest.mark.parametrize(
+    ("mistake", "kind", "when"),
+    [
+        (RecordFirst, "dies", "before"),
+        (Hasty, "silent", "before"),
+        (Pessimist, "fails", "after"),
+    ],
+)
+def test_mistaken_writers_are_found_out(
+    prepared: MemoryStore, mistake: type[Wrapped], kind: Kind, when: When
+) -> None:
+    """The check above has teeth: each of these mistakes violates its law at some call."""
+    ground = MemoryGround(prepared, wrap=mistake)
+    assert _all_violations(ground, _SAVE, kind, when) != []
+
+
+def test_store_without_a_condition_is_found_out(prepared: MemoryStore) -> None:
+    """Where create overwrites, a claim within a save loses that claim: hence `Careless` stores are
+    refused.
+    """
+    store = copied(prepared)
+    repository = opened(Careless(store))
+    writer = going_on(repository)
+    repository.log._answer_to_create = lambda seq, data: (  # type: ignore[method-assign]
+        opened(Careless(store)).claim("in between"),
+        Careless(store).create(f"onward/log/{seq:020d}.json", data),
+        None,
+    )[-1]
+    _save(repository, writer)
+    assert look(store).generation == 1
