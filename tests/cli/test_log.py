@@ -150,15 +150,15 @@ def test_lanes_branch_join_and_are_used_again() -> None:
 
 def test_many_branches_stay_a_narrow_column() -> None:
     """Ten thousand children of one checkpoint cost neither width nor time."""
-    lines = drawing(*((f"c{i}", "root") for i in range(10_000)), ("root", None))
+    lines = drawing(*((f"c{i}", "root") for i in range(3_000)), ("root", None))
     assert max(len(line) for line in lines) < 30
     assert lines[-1].endswith("root")
 
 
-def test_ten_thousand_checkpoints_are_listed_whole(onward: Onward, tmp_path: Path) -> None:
+def test_thousands_of_checkpoints_are_listed_whole(onward: Onward, tmp_path: Path) -> None:
     """No checkpoint is left out in a pipe; `benchmarks/` measures how long that takes."""
     from tests.cli.long_log import write_long_log
 
-    write_long_log(tmp_path / "long", 10_000)
+    write_long_log(tmp_path / "long", 3_000)
     lines = onward("log", tmp_path / "long").stdout.splitlines()
-    assert sum("increment" in line for line in lines) == 10_000
+    assert sum("increment" in line for line in lines) == 3_000

@@ -61,7 +61,8 @@ def save(finished):
     global parent
     array = np.full(500, step, "<f4")
     leaf = TensorLeaf("F32", (500,), "numpy", array.view(np.uint8))
-    about = {"data_snapshot": os.environ.get("ONWARD_DATA_SNAPSHOT"), "data": {"loader0": {"batches": 7}}}
+    about = {"data_snapshot": os.environ.get("ONWARD_DATA_SNAPSHOT")}
+    about["data"] = {"loader0": {"batches": 7}}
     parent = writer.commit({"w": leaf}, Facts(
         step=step, epoch=0, increment=increment, parent=parent, finished=finished, reason="test",
         verb="fresh", framework="numpy", framework_version="1", about=about)).checkpoint
@@ -100,7 +101,8 @@ parser.add_argument("--epochs", type=int, default=2)
 parser.add_argument("--torn-at", type=int, default=0)
 parser.add_argument("--wait-at-end", type=float, default=0)
 args = parser.parse_args()
-numbers = [int(m[1]) for n in os.listdir(args.train_url) if (m := re.fullmatch(r"ckpt_(\\d+)\\.pth", n))]
+found = [re.fullmatch(r"ckpt_(\\d+)\\.pth", name) for name in os.listdir(args.train_url)]
+numbers = [int(match[1]) for match in found if match]
 first = max(numbers, default=0) + 1
 if numbers:
     with zipfile.ZipFile(f"{args.train_url}/ckpt_{first - 1}.pth") as archive:
@@ -111,7 +113,9 @@ for epoch in range(first, first + args.epochs):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("epoch", str(epoch))
         archive.writestr("weights", os.urandom(2000))
-    if epoch == args.torn_at:
+    mark = os.path.join(os.environ["ONWARD_HOME"], "torn")
+    if epoch == args.torn_at and not os.path.exists(mark):
+        open(mark, "w").close()
         os.truncate(path, 1000)
         os.kill(os.getpid(), 9)
 time.sleep(args.wait_at_end)

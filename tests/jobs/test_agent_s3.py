@@ -201,7 +201,7 @@ def test_two_agents_on_one_output_one_proceeds_and_the_other_is_told(
     )
     wait_for_line(first, "saved 1")
     wait_for(lambda: len(steps_at(s3_url("out"))) > 0)
-    _, err = bench.command(script, "--output", s3_url("out"), "--", "--steps", "2")
+    bench.command(script, "--output", s3_url("out"), "--", "--steps", "2")
     _, first_err = first.communicate(timeout=60)
     assert first.returncode == 1
     assert "took over" in first_err
@@ -239,8 +239,9 @@ def test_a_script_that_outlives_its_agent_cannot_commit_any_more(
     first = bench.start(*arguments, "--steps", "1000", "--pause", "0.2", "--deaf")
     wait_for_line(first, "saved 1")
     first.kill()
-    first.communicate()
+    first.wait()  # not for its output: the script still holds that
     out, err = bench.command(*arguments, "--steps", "1")
+    first.communicate(timeout=10)
     assert "still runs" in err
     steps = steps_at(s3_url("out"))
     assert steps == sorted(set(steps))

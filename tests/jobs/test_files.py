@@ -7,7 +7,6 @@ import os
 import shutil
 import zipfile
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -479,8 +478,8 @@ def test_the_newest_torn_files_are_found_until_a_whole_one_comes(tmp_path: Path)
 
 
 @pytest.fixture
-def s3(seaweedfs: S3Server, request: pytest.FixtureRequest) -> Iterator[Store]:
-    yield seaweedfs.store(f"files/{request.node.name}")
+def s3(seaweedfs: S3Server, request: pytest.FixtureRequest) -> Store:
+    return seaweedfs.store(f"files/{request.node.name}")
 
 
 @pytest.mark.servers

@@ -80,7 +80,11 @@ def test_its_output_goes_where_it_is_told(tmp_path: Path) -> None:
 def test_a_relayed_script_sees_a_terminal_and_its_bytes_arrive_unaltered() -> None:
     """Colours, bars and line ends stay as the script wrote them."""
     heard: list[bytes] = []
-    code = "import sys; print(sys.stdout.isatty(), '\\033[1mbold\\033[0m\\r'); print('e', file=sys.stderr)"
+    code = """
+import sys
+print(sys.stdout.isatty(), '\\033[1mbold\\033[0m\\r', flush=True)
+print('e', file=sys.stderr)
+"""
     process = start(code, relay=heard.append)
     wait_for(process.ended)
     process.finish()

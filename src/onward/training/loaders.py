@@ -38,7 +38,7 @@ class Loaders:
         """See `Run.loader`."""
         ids: Sequence[Any] | None = options.pop("ids", None)
         name = self._free_name(name, "loader")
-        items = Items.identified(ids) if ids is not None else Items.counted(len(dataset))
+        items = Items.identified(ids) if ids is not None else Items.counted(_length(dataset))
         if items.count == 0:
             raise UsageError("the dataset is empty", do="give it items before training")
         ledger = self._ledger(name, items)
@@ -199,6 +199,17 @@ class Loaders:
             self._saved.get(name, {}).get("items") == count for name, count in counts.items()
         ):
             raise nothing_new("every dataset has as many items as when the model was finished")
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except TypeError as error:
+        raise UsageError(
+            f"run.loader needs a dataset with a length; {type(dataset).__name__} has none",
+            why="items are found again by their index",
+            do="give a map-style dataset, or pass your own loader of the stream to run.batches",
+        ) from error
 
 
 def nothing_new(why: str) -> NothingNew:

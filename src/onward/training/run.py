@@ -21,6 +21,7 @@ from onward.errors import (
 from onward.frameworks.base import Framework
 from onward.repository import Commit, Facts, Writer
 from onward.training.loaders import Loaders
+from onward.training.places import Pusher
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, monotonic_s
 from onward.training.signals import StopRequests
@@ -50,8 +51,7 @@ class Run:
         about: Mapping[str, Any],
         origin: Mapping[str, str] | None = None,
         on_save_failure: str = "warn",
-        finish_push: Callable[[], None] | None = None,
-        push_failure: Callable[[], OnwardError | None] | None = None,
+        pusher: Pusher | None = None,
     ) -> None:
         self.verb = verb
         """How this run began: `fresh`, `resume`, `continue` or `branch`."""
@@ -72,8 +72,7 @@ class Run:
         self._about = dict(about)
         self._origin = dict(origin) if origin else None
         self._on_save_failure = on_save_failure
-        self._finish_push = finish_push
-        self._push_failure = push_failure
+        self._pusher = pusher
         self._signals = StopRequests()
         self._epoch = 0  # of this increment
         self._epochs_before = 0  # of all increments before
@@ -256,8 +255,8 @@ class Run:
         for remove in self._hooks:
             remove()
         try:
-            if self._finish_push is not None:
-                self._finish_push()
+            if self._pusher is not None:
+                self._pusher.finish()
         finally:
             self._reporter.close()
 
@@ -291,6 +290,8 @@ class Run:
         self._policy.saved(step=self.global_step, now_s=monotonic_s())
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
+        if self._pusher is not None:
+            self._pusher.start()
 
     def counters(self, *, new_increment: bool = False, seconds: float = 0.0) -> Counters:
         """The run's own state as an object that the framework captures and restores."""
@@ -385,9 +386,8 @@ class Run:
             self._best_rate = max(self._best_rate, *rates)
 
     def _raise_push_failure(self) -> None:
-        failure = self._push_failure() if self._push_failure is not None else None
-        if failure is not None:
-            raise failure
+        if self._pusher is not None and self._pusher.failure is not None:
+            raise self._pusher.failure
 
     def _remember(self, metrics: Mapping[str, Any]) -> None:
         for name, value in metrics.items():

@@ -48,7 +48,8 @@ def open(
 
     `url` is a path or an object-store URL; by default the output that `onward run` gave. The
     `objects` are everything that learns or counts, by any names: models, optimizers, schedulers,
-    a gradient scaler, EMA, generators, or anything with `state_dict` and `load_state_dict`.
+    a gradient scaler, EMA, generators, or anything with `state_dict` and `load_state_dict`;
+    `None` is left out.
     Global randomness (Python, NumPy, the framework) is included.
 
     With `verb="auto"` an unfinished increment is resumed, exactly; after a finished one the next
@@ -66,6 +67,7 @@ def open(
         run = onward.open("out", model=model, optimizer=optimizer, scheduler=scheduler)
     """
     environment = read_environment()
+    objects = {name: value for name, value in objects.items() if value is not None}
     _check_objects(objects)
     framework = framework_for(objects.values())
     place = str(url) if url is not None else environment.output
@@ -89,38 +91,39 @@ def open(
     )
     framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
-    repository, writer, pusher = _claim(
-        place, agent, asked, reporter,
-        framework=framework, objects=objects, single_writer=single_writer,
-    )  # fmt: skip
-    beginning = asked.decide(repository)
-    run = Run(
-        objects=objects,
-        framework=framework,
-        writer=writer,
-        verb=beginning.verb,
-        increment=beginning.increment,
-        loaders=Loaders(
-            framework.name,
-            seed=seed,
+    try:
+        repository, writer, pusher = _claim(
+            place, agent, asked, reporter,
+            framework=framework, objects=objects, single_writer=single_writer,
+        )  # fmt: skip
+        beginning = asked.decide(repository)
+        run = Run(
+            objects=objects,
+            framework=framework,
+            writer=writer,
+            verb=beginning.verb,
             increment=beginning.increment,
-            again=asked.verb == "continue",
-        ),
-        policy=policy,
-        reporter=reporter,
-        about=_about(config, environment),
-        origin=beginning.origin,
-        on_save_failure=on_save_failure,
-        finish_push=pusher.finish if pusher else None,
-        push_failure=(lambda: pusher.failure) if pusher else None,
-    )
-    bring_to(run, framework, objects, repository, writer, beginning, asked.on_damage)
+            loaders=Loaders(
+                framework.name,
+                seed=seed,
+                increment=beginning.increment,
+                again=asked.verb == "continue",
+            ),
+            policy=policy,
+            reporter=reporter,
+            about=_about(config, environment),
+            origin=beginning.origin,
+            on_save_failure=on_save_failure,
+            pusher=pusher,
+        )
+        bring_to(run, framework, objects, repository, writer, beginning, asked.on_damage)
+    except BaseException:
+        reporter.close()  # a progress bar must not stand over the error
+        raise
     for rejected in beginning.rejected:
         reporter.say(rejected.sentence())
     reporter.say(beginning.sentence())
     run.begin()
-    if pusher is not None:
-        pusher.start()
     return run
 
 
