@@ -75,6 +75,21 @@ def test_the_newest_and_the_named_are_kept(onward: Onward, output: Output) -> No
     assert live(output) == [1, 2]
 
 
+def test_a_store_that_keeps_no_writers_apart_needs_the_promise(
+    onward: Onward, output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names move and checkpoints go only with --single-writer; a change never makes an output."""
+    output.chain(2)
+    monkeypatch.setattr("onward.repository.repository.honours_create", lambda store: False)
+    for change in (["alias", output.url, "good", "latest"], ["drop", output.url, "v1", "--yes"]):
+        assert "--single-writer" in onward(*change, code=1).stderr
+        onward(*change, "--single-writer")
+    assert live(output) == [2]
+    nowhere = output.folder.parent / "nowhere"
+    onward("alias", nowhere, "good", "latest", "--single-writer", code=2)
+    assert not nowhere.exists()
+
+
 def test_a_checkpoint_without_its_manifest_can_still_be_dropped(
     onward: Onward, output: Output
 ) -> None:

@@ -33,7 +33,6 @@ def test_every_command_works_on_a_bucket(
     assert as_json("show", url)["checkpoint"] == second.checkpoint
     assert len(as_json("diff", url, "v1", "v2")["tensors"]["changed"]) == 1
     assert as_json("verify", url, "--every-byte")["intact"]
-    onward("alias", url, "good", "latest")
     onward("drop", url, "v1", "--yes")
     text = onward("doctor", url).stdout
     assert "two writers are kept apart" in text

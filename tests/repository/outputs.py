@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,6 +155,14 @@ def new_output(store: Store) -> Repository:
     repository = Repository(store)
     module._create(repository)
     return repository
+
+
+@contextmanager
+def quick_temporary_folder() -> Iterator[Path]:
+    """A folder in memory where there is such a thing: thousands of outputs are made and removed."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 def copied(store: MemoryStore) -> MemoryStore:

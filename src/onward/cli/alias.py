@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import click
 
-from onward.cli.options import best_options, json_option, output_argument, write_json
-from onward.cli.outputs import find, label, open_output
+from onward.cli.options import (
+    best_options,
+    json_option,
+    output_argument,
+    single_writer_option,
+    write_json,
+)
+from onward.cli.outputs import find, label, open_for_change
 from onward.errors import UsageError
 
 
@@ -15,6 +21,7 @@ from onward.errors import UsageError
 @click.argument("checkpoint", metavar="[CHECKPOINT]", default="")
 @click.option("--remove", is_flag=True, help="Take the name away instead.")
 @best_options
+@single_writer_option
 @json_option
 def alias(
     output: str,
@@ -23,6 +30,7 @@ def alias(
     remove: bool,
     metric: str,
     lowest: bool,
+    single_writer: bool,
     as_json: bool,
 ) -> None:
     """Give a checkpoint a name of your own, move that name, or --remove it.
@@ -34,7 +42,7 @@ def alias(
             "an alias needs either a checkpoint or --remove",
             do=f"onward alias OUTPUT {name} CHECKPOINT, or onward alias OUTPUT {name} --remove",
         )
-    repository = open_output(output)
+    repository = open_for_change(output, single_writer=single_writer)
     history = repository.history
     before = history.aliases.get(name)
     target = None

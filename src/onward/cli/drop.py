@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 import click
 
-from onward.cli.options import json_option, output_argument, write_json
-from onward.cli.outputs import find, label, open_output
+from onward.cli.options import json_option, output_argument, single_writer_option, write_json
+from onward.cli.outputs import find, label, open_for_change
 from onward.cli.text import count, size
 from onward.errors import Damaged, UsageError
 from onward.repository import Commit, Repository
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    commits: list[Commit]
-    packs: int
-    freed_bytes: int
 
 
 @click.command()
@@ -26,71 +18,69 @@ class _Plan:
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True)
 @click.option("--dry-run", is_flag=True, help="Only say what would be dropped and freed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@single_writer_option
 @json_option
-def drop(output: str, checkpoints: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> int:
+def drop(
+    output: str,
+    checkpoints: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    single_writer: bool,
+    as_json: bool,
+) -> int:
     """Forget checkpoints and free the space that only they need.
 
     The newest checkpoint and those with an alias are kept: name others. This cannot be undone.
     """
-    repository = open_output(output)
-    plan = _plan(repository, checkpoints)
+    repository = open_for_change(output, single_writer=single_writer)
+    history = repository.history
+    named = (find(history, name) for name in checkpoints)
+    commits = list({commit.checkpoint: commit for commit in named}.values())
     if dry_run:
-        _say(repository, plan, plan.freed_bytes, dry_run=True, as_json=as_json)
-        return 0
-    if not yes and not _agreed(repository, plan):
+        freed_bytes = _would_free(repository, commits)
+    elif yes or _agreed(repository, commits):
+        freed_bytes = repository.drop([commit.checkpoint for commit in commits])
+    else:
         click.echo("nothing was dropped", err=True)
         return 1
-    freed = repository.drop([commit.checkpoint for commit in plan.commits])
-    _say(repository, plan, freed, dry_run=False, as_json=as_json)
+    if as_json:
+        ids = [commit.checkpoint for commit in commits]
+        write_json({"dropped": ids, "freed_bytes": freed_bytes, "dry_run": dry_run})
+        return 0
+    for commit in commits:
+        word = "would drop" if dry_run else "dropped"
+        click.echo(f"{word} {label(history, commit)}  step {commit.step:,}")
+    click.echo(f"{'would free' if dry_run else 'freed'} {size(freed_bytes)}")
     return 0
 
 
-def _plan(repository: Repository, names: tuple[str, ...]) -> _Plan:
-    """What a drop would do; raises what a drop would raise."""
-    history = repository.history
-    commits = list({c.checkpoint: c for c in (find(history, name) for name in names)}.values())
+def _would_free(repository: Repository, commits: list[Commit]) -> int:
+    """The bytes that a drop would free; raises what it would raise."""
     wanted = [commit.checkpoint for commit in commits]
-    repository._check_droppable(history, wanted)
-    kept = [c for c in history.live() if c.checkpoint not in wanted]
-    reached = {pack for commit in kept for pack in repository.manifest(commit).packs}
+    repository._check_droppable(repository.history, wanted)
     condemned: dict[str, int] = {}
     for commit in commits:
         try:
             packs = repository.manifest(commit).packs
         except Damaged:
-            continue  # what it needed cannot be told; `verify` lists it as a leftover afterwards
-        condemned.update({p: ref.size for p, ref in packs.items() if p not in reached})
-    return _Plan(commits, len(condemned), sum(condemned.values()))
+            continue  # what it needs cannot be told: that becomes leftovers
+        condemned.update({pack: ref.size for pack, ref in packs.items()})
+    for commit in repository.history.live():
+        if condemned and commit.checkpoint not in wanted:
+            for pack in repository.manifest(commit).packs:
+                condemned.pop(pack, None)
+    return sum(condemned.values())
 
 
-def _agreed(repository: Repository, plan: _Plan) -> bool:
+def _agreed(repository: Repository, commits: list[Commit]) -> bool:
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{count(len(plan.commits), 'checkpoint')} would be dropped for good",
+            f"{count(len(commits), 'checkpoint')} would be dropped for good",
             why="nobody can be asked: standard input is not a terminal",
             do="say --yes, or look first with --dry-run",
         )
-    for commit in plan.commits:
+    freed = size(_would_free(repository, commits))
+    for commit in commits:
         click.echo(f"  {label(repository.history, commit)}  step {commit.step:,}", err=True)
-    question = f"Drop {count(len(plan.commits), 'checkpoint')} for good"
-    return click.confirm(f"{question}, freeing {size(plan.freed_bytes)}?", err=True)
-
-
-def _say(
-    repository: Repository, plan: _Plan, freed_bytes: int, *, dry_run: bool, as_json: bool
-) -> None:
-    if as_json:
-        write_json(
-            {
-                "dropped": [commit.checkpoint for commit in plan.commits],
-                "packs": plan.packs,
-                "freed_bytes": freed_bytes,
-                "dry_run": dry_run,
-            }
-        )
-        return
-    for commit in plan.commits:
-        word = "would drop" if dry_run else "dropped"
-        click.echo(f"{word} {label(repository.history, commit)}  step {commit.step:,}")
-    word = "would free" if dry_run else "freed"
-    click.echo(f"{word} {size(freed_bytes)} in {count(plan.packs, 'pack')}")
+    question = f"Drop {count(len(commits), 'checkpoint')} for good, freeing {freed}?"
+    return click.confirm(question, err=True)

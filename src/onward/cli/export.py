@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -18,14 +13,12 @@ from onward.cli.options import best_options, json_option, output_argument, write
 from onward.cli.outputs import Found, find_in, open_output
 from onward.cli.progress import byte_progress
 from onward.cli.safetensors_file import SafetensorsStream
+from onward.cli.target import FileChunks, Target
 from onward.cli.text import clean, count, size
 from onward.cli.torch_support import torch_files
-from onward.errors import Missing, StateError, UsageError
+from onward.errors import StateError, UsageError
 from onward.repository import Tensor, read_state
-from onward.stores import Chunk, Location, Store, open_store, parse
-from onward.stores.os_errors import written
 
-_COPY_BYTES = 8 << 20
 _PTH = (".pth", ".pt")
 
 
@@ -80,7 +73,7 @@ def export(
         )
     checkpoint, file = rest if len(rest) == 2 else ("latest", rest[0])
     as_pth = format_ == "pth" or (format_ is None and file.lower().endswith(_PTH))
-    target = _Target(file, force=force)
+    target = Target(file, force=force)
     found = find_in(open_output(output), checkpoint, metric=metric, lowest=lowest)
     models = models_in(found, model)
     if as_pth:
@@ -136,7 +129,7 @@ def _is_optimizer(entry: Any) -> bool:
 
 
 def _export_safetensors(
-    found: Found, models: list[str], target: _Target, *, whole: bool, hidden: bool
+    found: Found, models: list[str], target: Target, *, whole: bool, hidden: bool
 ) -> _Exported:
     if not whole:
         _check_any(found, models)
@@ -174,7 +167,7 @@ def _metadata(found: Found) -> dict[str, str]:
 
 
 def _export_pth(
-    found: Found, models: list[str], target: _Target, *, whole: bool, hidden: bool
+    found: Found, models: list[str], target: Target, *, whole: bool, hidden: bool
 ) -> _Exported:
     _check_any(found, models)
     if len(models) > 1:
@@ -203,7 +196,7 @@ def _export_pth(
             extra={"epoch": found.commit.epoch, "step": found.commit.step},
         )
         size_bytes = scratch.tell()
-        target.write(_FileChunks(scratch), size_bytes, hidden=hidden)
+        target.write(FileChunks(scratch), size_bytes, hidden=hidden)
     left_out = [name for name in state if name not in (*keys, *RESERVED)] if whole else []
     return _Exported(len(tree[models[0]]), size_bytes, left_out)
 
@@ -227,82 +220,3 @@ def _say(found: Found, file: str, done: _Exported, format_: str, *, as_json: boo
     click.echo(f"{clean(file)}: {what} of {found.label}, step {found.commit.step:,}")
     if done.left_out:
         click.echo(f"left out: {', '.join(map(clean, done.left_out))}")
-
-
-class _Target:
-    """The file to be: a path or an object, written whole, durable, under its name only then."""
-
-    def __init__(self, file: str, *, force: bool) -> None:
-        location = parse(file)
-        folder, _, self._name = location.prefix.rpartition("/")
-        if not self._name or file.endswith("/"):
-            raise UsageError(f"{file!r} names no file", do="give a file name at the end")
-        self._path = Path(location.prefix) if location.is_local else None
-        if self._path is not None:
-            _check_place(self._path)
-        if location.is_local:
-            folder = folder or "/"
-        place = Location(location.scheme, location.bucket, folder, location.options)
-        self._store: Store = open_store(place.url)
-        self._file = file
-        self._force = force
-        self._refuse_existing()
-
-    def write(
-        self, chunks: SafetensorsStream | _FileChunks, size_bytes: int, *, hidden: bool
-    ) -> None:
-        with byte_progress("writing", lambda: size_bytes, hidden=hidden) as progress:
-            self._store.put(self._name, _Watched(chunks, progress), size_bytes)
-
-    @contextmanager
-    def scratch(self) -> Iterator[IO[bytes]]:
-        """A nameless file, beside the target where that is a file, for what cannot be streamed."""
-        folder = self._path.parent if self._path is not None else None
-        with (
-            written(f"could not write {self._file}"),
-            tempfile.TemporaryFile(dir=folder, prefix=".onward-export-") as file,
-        ):
-            yield file
-
-    def _refuse_existing(self) -> None:
-        if self._force:
-            return
-        try:
-            self._store.size(self._name)
-        except Missing:
-            return
-        raise UsageError(f"{self._file} exists already", do="choose another name, or say --force")
-
-
-def _check_place(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", do="make it first")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no ordinary file", do="give the name of a file")
-
-
-class _FileChunks:
-    """An open file from its beginning, piece by piece; may be gone through again."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def __iter__(self) -> Iterator[Chunk]:
-        self._file.seek(0, os.SEEK_SET)
-        while piece := self._file.read(_COPY_BYTES):
-            yield piece
-
-
-class _Watched:
-    """Chunks that report their lengths as they pass; may be gone through again."""
-
-    def __init__(
-        self, chunks: SafetensorsStream | _FileChunks, progress: Callable[[int], None] | None
-    ) -> None:
-        self._chunks, self._progress = chunks, progress
-
-    def __iter__(self) -> Iterator[Chunk]:
-        for chunk in self._chunks:
-            yield chunk
-            if self._progress is not None:
-                self._progress(len(chunk))

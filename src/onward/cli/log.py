@@ -16,7 +16,9 @@ from onward.cli.graph import Graph, in_ascii
 from onward.cli.options import json_option, output_argument, write_json, write_lines
 from onward.cli.outputs import open_output
 from onward.cli.text import clean, count, number, on_terminal, painted, size, when, wrapped
+from onward.errors import Missing
 from onward.repository import Commit, History, Repository, record_key
+from onward.repository.documents import MAX_RECORD_BYTES
 from onward.repository.records import Alias, AnyRecord, Claim, Drop, Open, parse_record
 
 _ON_A_TERMINAL = 20
@@ -180,12 +182,16 @@ def _records_beside(repository: Repository, commits: Sequence[Commit]) -> list[A
     oldest_shown = len(commits) == len(history.commits) - len(history.dropped) or not commits
     start = 0 if oldest_shown else commits[-1].seq
 
-    def read(seq: int) -> AnyRecord:
-        return parse_record(repository.store.read(record_key(seq)), seq)
+    def read(seq: int) -> AnyRecord | None:
+        try:
+            data = repository.store.read(record_key(seq), 0, MAX_RECORD_BYTES + 1)
+            return parse_record(data, seq)
+        except Missing:
+            return None  # the log of a working copy begins later
 
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         found = list(pool.map(read, range(history.seq, start - 1, -1)))
-    return [record for record in found if not isinstance(record, Commit)]
+    return [record for record in found if record is not None and not isinstance(record, Commit)]
 
 
 def _document(

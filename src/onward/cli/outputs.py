@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onward.errors import UnknownCheckpoint
-from onward.repository import Commit, History, Manifest, Repository, open_repository
+from onward.repository import Commit, History, Manifest, Repository, open_or_create, open_repository
 from onward.stores import open_store
 
 
@@ -26,6 +26,12 @@ def find(history: History, name: str, *, metric: str = "", lowest: bool = False)
             else "choose one that `onward log` lists: these checkpoints have no metrics",
         )
     return history.resolve(name, metric=metric, lowest=lowest)
+
+
+def open_for_change(url: str, *, single_writer: bool) -> Repository:
+    """The repository at `url`, for names to be moved in; never makes one."""
+    repository = open_output(url)
+    return open_or_create(repository.store, single_writer=True) if single_writer else repository
 
 
 @dataclass(frozen=True, slots=True)

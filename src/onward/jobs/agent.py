@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from onward.errors import Fenced, OnwardError, Stopped, StoreError
 from onward.jobs.data import JobData
-from onward.jobs.display import Display, Terminal, size
+from onward.jobs.display import Display, Terminal, counted, size
 from onward.jobs.leftover import forget_script, note_script
 from onward.jobs.newness import nothing_new
 from onward.jobs.open_files import open_for_writing
@@ -160,7 +160,7 @@ class _Agent:
         self.data_path = self.data.fetch(self.display)
         found = self.data.snapshot()
         self.snapshot = found.digest
-        self.display.say(f"data: {found.items:,} files, {size(found.size_bytes)}")
+        self.display.say(f"data: {counted(found.items, 'file')}, {size(found.size_bytes)}")
 
     def _asked(self, repository: Repository) -> Asked:
         """What was asked for; once this job has committed, to go on from there."""

@@ -193,6 +193,11 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:.1f} {unit}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as `1 file`, `2,000 files`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def _harmless(text: str) -> str:
     """What others wrote (names of files, of writers) must not act on a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

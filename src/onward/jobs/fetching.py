@@ -10,7 +10,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from onward.errors import Missing, TransferFailed
-from onward.jobs.display import Display, Passed
+from onward.jobs.display import Display, Passed, counted
 from onward.repository.fetching import (
     check_space,
     fetch_object,
@@ -57,7 +57,7 @@ def fetch(
         fetched = sum(path.stat().st_size for path in partials if path.is_file())
     total = sum(each.entry.size_bytes for each in wanted)
     check_space(incoming, max(0, total - fetched))
-    with display.transfer(f"{title} ({len(wanted)})", total) as passed:
+    with display.transfer(f"{title} ({counted(len(wanted), 'object')})", total) as passed:
         passed(fetched)
         transfer_all(
             [partial(_fetch_one, store, each, incoming, arrived) for each in wanted], passed

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from onward.errors import StoreError
-from onward.jobs.display import Display, Passed, size
+from onward.jobs.display import Display, Passed, counted, size
 from onward.jobs.fetching import Wanted, fetch
 from onward.jobs.numbers import RULE, choose_latest
 from onward.jobs.open_files import FileId
@@ -221,7 +221,7 @@ class PlainFiles:
         if not waiting:
             return
         total = sum(token.size_bytes for token in waiting.values())
-        with display.transfer(f"pushing {len(waiting)} files", total) as passed:
+        with display.transfer(f"pushing {counted(len(waiting), 'file')}", total) as passed:
             transfer_all(
                 [partial(self._push_now, key, token) for key, token in waiting.items()], passed
             )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onward.errors import OnwardError
-from onward.jobs.display import size
+from onward.jobs.display import counted, size
 from onward.repository import Commit
 from onward.training.opening import Beginning, Rejected
 
@@ -48,13 +48,13 @@ class Outcome:
         """The summary, for people."""
         facts = []
         if self.commits or not self.pushed_files:
-            facts.append(_counted(len(self.commits), "checkpoint") + " committed")
+            facts.append(counted(len(self.commits), "checkpoint") + " committed")
         if self.commits:
-            facts += [_counted(self.steps, "step"), f"{size(self.stored_bytes)} stored"]
+            facts += [counted(self.steps, "step"), f"{size(self.stored_bytes)} stored"]
         if self.pushed_bytes or self.pushed_files:
             facts.append(f"{size(self.pushed_bytes)} pushed")
         if self.pushed_files:
-            facts.append(_counted(self.pushed_files, "plain file"))
+            facts.append(counted(self.pushed_files, "plain file"))
         facts.append(f"{self.seconds:.1f} s")
         if self.newest is not None:
             state = "finished" if self.newest.finished else "not finished"
@@ -124,7 +124,3 @@ def begun(number: int, beginning: Beginning, generation: int) -> Attempt:
         number, beginning.verb, beginning.why, commit.checkpoint if commit else None, generation,
         rejected=list(beginning.rejected),
     )  # fmt: skip
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

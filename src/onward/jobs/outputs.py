@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from onward.errors import Damaged, NotAnOutput, OnwardError, UsageError
-from onward.jobs.display import Display, Passed, size
+from onward.jobs.display import Display, Passed, counted, size
 from onward.jobs.files import PlainFiles, Selection, grows, newest_torn
 from onward.jobs.leftover import end_leftover_script
 from onward.jobs.open_files import FileId
@@ -90,7 +90,7 @@ def refuse_start_over(spec: JobSpec, history: History | None) -> None:
     """`--predownload no` cannot go on from checkpoints, nor start over beside them."""
     if spec.predownload == "no" and history is not None and history.latest() is not None:
         raise UsageError(
-            f"{parse(spec.output).display} holds {len(history.live())} checkpoints",
+            f"{parse(spec.output).display} holds {counted(len(history.live()), 'checkpoint')}",
             why="with --predownload no none of them is fetched, and a fresh start in the same "
             "output would bury them",
             do="leave --predownload away to go on from the newest, or give another --output "
@@ -206,7 +206,7 @@ class StoreOutput:
         stranded = self._mirror.pull_log(on_pushed=self._on_pushed)
         if stranded.folder is not None:
             self._display.say(
-                f"{len(stranded.commits)} checkpoints of an earlier job on this machine cannot be "
+                f"{counted(len(stranded.commits), 'checkpoint')} of an earlier job on this machine cannot be "
                 f"pushed: {stranded.why}. They are kept in {stranded.folder}"
             )
         self._files.catch_up(self._repository.history.generation, self._display)
@@ -260,7 +260,7 @@ class StoreOutput:
         left = self._mirror.unpushed()
         if left:
             total = sum(commit.stored for commit in left)
-            title = f"pushing {len(left)} checkpoints"
+            title = f"pushing {counted(len(left), 'checkpoint')}"
             with self._display.transfer(title, total) as passed:
                 self._mirror.push(
                     progress=lambda count: self._count(count, passed), on_pushed=self._on_pushed
@@ -317,7 +317,7 @@ class StoreOutput:
             self._mirror.pull(manifests)  # verifies what is here
             return
         packs = {pack: ref.size for manifest in manifests for pack, ref in manifest.packs.items()}
-        what = f"{len(commits)} checkpoints"
+        what = counted(len(commits), "checkpoint")
         if len(commits) == 1:
             what = f"checkpoint {commits[0].checkpoint} (step {commits[0].step})"
         with self._display.transfer(f"fetching {what}", sum(packs.values())) as passed:
@@ -328,7 +328,7 @@ class StoreOutput:
             return  # a later attempt goes on from what the first one wrote
         hidden = self._files.hide_pushed()
         if hidden:
-            self._display.say(f"{hidden} plain files stay at the store (--predownload no)")
+            self._display.say(f"{counted(hidden, 'plain file')} stay at the store")
 
     def _check_fence(self) -> None:
         self._repository.refresh()

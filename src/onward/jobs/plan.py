@@ -9,7 +9,7 @@ from typing import Any
 
 from onward.errors import Damaged, StoreError
 from onward.jobs.data import JobData
-from onward.jobs.display import size
+from onward.jobs.display import counted, size
 from onward.jobs.files import PlainFiles, Selection
 from onward.jobs.newness import learned_snapshot, nothing_new
 from onward.jobs.outcome import commit_document
@@ -73,7 +73,7 @@ class Plan:
         lines = [f"output: {self.output}"]
         if self.unpushed:
             lines.append(
-                f"push first: {len(self.unpushed)} checkpoints that an earlier job left here"
+                f"push first: {counted(len(self.unpushed), 'checkpoint')} that an earlier job left here"
             )
         lines.append(f"begin: {beginning.sentence()}")
         lines += [
@@ -83,7 +83,7 @@ class Plan:
             for rejected in beginning.rejected
         ]
         if beginning.manifest is not None:
-            lines.append(f"restore: {self.tensors:,} tensors, {size(self.restore_bytes)}")
+            lines.append(f"restore: {counted(self.tensors, 'tensor')}, {size(self.restore_bytes)}")
         if self.free_bytes is not None:
             lines.append(
                 f"fetch: {size(self.fetch_bytes)} of checkpoints; {size(self.free_bytes)} are free"
@@ -242,7 +242,7 @@ def _data_lines(data: DataFacts) -> list[str]:
         news = "not what the newest checkpoint has learned"
     else:
         news = "just what the newest checkpoint has learned"
-    lines = [f"data: {data.url}, {data.items:,} files, {size(data.size_bytes)}: {news}"]
+    lines = [f"data: {data.url}, {counted(data.items, 'file')}, {size(data.size_bytes)}: {news}"]
     if data.fetch_items:
-        lines.append(f"  fetch {data.fetch_items:,} files ({size(data.fetch_bytes)})")
+        lines.append(f"  fetch {counted(data.fetch_items, 'file')} ({size(data.fetch_bytes)})")
     return lines

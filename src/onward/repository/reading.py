@@ -71,9 +71,12 @@ def read_tensors(
         if progress is not None:
             progress(sum(found.size for found, _ in batch))
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for future in [pool.submit(fetch, batch) for batch in batches]:
-            future.result()
+    if len(batches) == 1:
+        fetch(batches[0])
+    else:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for future in [pool.submit(fetch, batch) for batch in batches]:
+                future.result()
     return {index: _assemble(tensor, held) for index, tensor in tensors.items()}
 
 

@@ -21,7 +21,6 @@ from onward.repository.summary import read_summary, summary_bytes
 from onward.stores.base import Entry, Store
 
 _READ_BYTES = 8 << 20
-_RECORDS_AT_ONCE = 64
 _NAMED = 5
 _RECORD = re.compile(r"onward/log/([0-9]{20})\.json")
 
@@ -145,7 +144,7 @@ def _checked_history(store: Store, findings: Findings) -> History:
 
 def _read_to_end(log: Log, findings: Findings) -> None:
     try:
-        log.refresh(ahead=_RECORDS_AT_ONCE)
+        log.refresh()
     except (Damaged, NewerFormat) as error:
         findings.add("", _reason(error))
 
