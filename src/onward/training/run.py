@@ -76,6 +76,7 @@ class Run:
         self._signals = StopRequests()
         self._epoch = 0  # of this increment
         self._epochs_before = 0  # of all increments before
+        self._shown_epoch = 0  # the one that people are told: an epoch's own end still belongs to it
         self._metrics: dict[str, Any] = {}
         self._stepped = False
         self._hooks: list[Callable[[], None]] = []
@@ -147,6 +148,7 @@ class Run:
             if not self._loaders.mid_epoch():
                 self._apply_randomness()
             self._in_epoch = True
+            self._shown_epoch = epoch
             yield epoch
             self._in_epoch = False
             # With gradients accumulated beyond the epoch's end, the next step's save is the first
@@ -403,7 +405,7 @@ class Run:
     def _report(self, **more: Any) -> None:
         batch, batches = self._loaders.place()
         self._reporter.progress(
-            step=self.global_step, epoch=self._epoch, batch=batch, batches=batches,
+            step=self.global_step, epoch=self._shown_epoch, batch=batch, batches=batches,
             metrics=self._numbers(), **more,
         )  # fmt: skip
 
