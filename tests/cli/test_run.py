@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -188,6 +189,36 @@ sys.exit(status >> 8)
     for step in range(1, 9):
         before = shown.split(f"line {step} True")[0]
         assert before == "" or before.endswith(("\n", "\x1b[2K"))
+
+
+def test_ctrl_c_does_not_wait_for_a_store_that_does_not_answer(bench: Bench) -> None:
+    """Whoever presses it while something is fetched gets the prompt back."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"s3://bucket/x?endpoint=http://127.0.0.1:{silent.getsockname()[1]}"
+        bench.environment.update(AWS_ACCESS_KEY_ID="x" * 8, AWS_SECRET_ACCESS_KEY="y" * 8)
+        process = bench.start(bench.script(TRAIN), "--output", url)
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+        connection.close()
+    assert process.returncode == 130
+    assert "stopped by SIGINT" in err
+
+
+def test_a_stop_between_two_attempts_starts_no_other(bench: Bench) -> None:
+    """The pause before a retry ends at once; what the first attempt did is summed up."""
+    script = bench.script("import sys; print('x', flush=True); sys.exit(3)")
+    process = bench.start(script, "--output", "out", "--retries", "99")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "attempt 2 of 100 begins" in line:
+            break
+    process.terminate()
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 75
+    assert out == "x\n"
+    assert "stopped by SIGTERM" in err
 
 
 # Usage.

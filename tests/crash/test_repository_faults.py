@@ -30,6 +30,7 @@ from onward.stores.fault import Answer, When
 from tests.repository.outputs import (
     FULL,
     Picture,
+    RecordFirst,
     Wrapped,
     at_step,
     copied,
@@ -386,23 +387,6 @@ def _system_error(code: int) -> Callable[[], BaseException]:
 
 
 # --- mistakes that the above must find
-
-
-class RecordFirst(Wrapped):
-    """Stores packs and manifests only after the log record that makes them count."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._waiting: list[tuple[str, bytes]] = []
-
-    def put(self, key: str, chunks: object, size_bytes: int) -> None:
-        self._waiting.append((key, b"".join(chunks)))  # type: ignore[call-overload]
-
-    def create(self, key: str, data: bytes) -> None:
-        super().create(key, data)
-        for waiting, content in self._waiting:
-            super().put(waiting, [content], len(content))
-        self._waiting.clear()
 
 
 class Hasty(Wrapped):

@@ -268,6 +268,7 @@ assert "ONWARD_CHECKPOINT" not in os.environ and "ONWARD_BRANCH_FROM" not in os.
         ({"output": "s4://bucket/x"}, "did you mean s3://bucket/x"),
         ({"output": "train.py"}, "is a file"),
         ({"data": "s3:/bucket/x"}, "s3://bucket/x"),
+        ({"data": "data", "output": "data/out"}, "lies in the data"),
         ({"predownload": "v7"}, "there is no checkpoint 'v7'"),
         ({"branch_from": "nowhere"}, "is not an Onward output"),
         ({"branch_from": "a", "predownload": "v1"}, "--branch a@v1"),

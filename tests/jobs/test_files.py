@@ -13,9 +13,9 @@ import pytest
 
 from onward.errors import NoSpace, Unreachable
 from onward.jobs.display import Lines
-from onward.jobs.files import PlainFiles, newest_torn
+from onward.jobs.files import PlainFiles
 from onward.jobs.open_files import FileId
-from onward.jobs.scanning import scan
+from onward.jobs.scanning import newest_torn, scan
 from onward.stores import Fault, Faulty, LocalStore, MemoryStore, Store
 from tests.servers import S3Server
 

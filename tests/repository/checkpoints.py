@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from onward.frameworks.base import TensorLeaf
-from onward.repository import Commit, Facts, Repository, Writer, open_or_create, read_state
+from onward.repository import Commit, Facts, Repository, Writer, exists, read_state
+from onward.repository.repository import _create
 from onward.stores import Store
 
 
@@ -50,8 +51,11 @@ def commit(
 
 
 def output_with(store: Store, *steps: int, last_finished: bool = False) -> Repository:
-    """An output with a checkpoint at each of the steps."""
-    repository = open_or_create(store)
+    """An output with a checkpoint at each of the steps, on a store that honours conditions."""
+    repository = Repository(store)
+    if not exists(store):
+        _create(repository)  # without the probe, which takes a second on a real server
+    repository.log.load()
     writer = repository.claim("test")
     for step in steps:
         commit(writer, step, finished=last_finished and step == steps[-1])

@@ -221,6 +221,23 @@ class Careless(Wrapped):
         self.store.put(key, [data], len(data))
 
 
+class RecordFirst(Wrapped):
+    """A mistake: packs and manifests are stored after the record that makes them count."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._waiting: list[tuple[str, bytes]] = []
+
+    def put(self, key: str, chunks: Any, size_bytes: int) -> None:
+        self._waiting.append((key, b"".join(chunks)))
+
+    def create(self, key: str, data: bytes) -> None:
+        super().create(key, data)
+        for waiting, content in self._waiting:
+            super().put(waiting, [content], len(content))
+        self._waiting.clear()
+
+
 class Meanwhile(Wrapped):
     """Somebody else acts within the next create of a log record, before it reaches the store."""
 

@@ -12,7 +12,7 @@ import click
 from onward.cli.options import json_option, single_writer_option, write_json, write_lines
 from onward.cli.outcome import as_outcome, report
 from onward.cli.text import clean
-from onward.jobs.agent import run_job
+from onward.jobs.agent import JOB_THREAD, run_job
 from onward.jobs.display import Display, Lines, Terminal
 from onward.jobs.plan import make_plan
 from onward.jobs.spec import JobSpec
@@ -110,9 +110,9 @@ def _show_plan(spec: JobSpec, *, as_json: bool) -> int:
 
 
 def _leave_threads_behind(code: int) -> None:
-    if any(not t.daemon and t is not threading.main_thread() for t in threading.enumerate()):
-        # A transfer that was interrupted may wait for a store that does not answer. Everything
-        # that it writes is whole or absent, so that it may die now.
+    if any(thread.name == JOB_THREAD for thread in threading.enumerate()):
+        # A job that was interrupted may wait for a store that does not answer. Everything that it
+        # writes is whole or absent, so that it may die now.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,20 +19,21 @@ from onward.jobs.leftover import forget_script, note_script
 from onward.jobs.newness import nothing_new
 from onward.jobs.open_files import open_for_writing
 from onward.jobs.outcome import Attempt, Outcome, begun
-from onward.jobs.outputs import JobOutput, open_output, refuse_start_over
+from onward.jobs.output import JobOutput, refuse_start_over
+from onward.jobs.outputs import open_output
 from onward.jobs.process import ScriptProcess
 from onward.jobs.pushing import Pushing
 from onward.jobs.script import script_command, script_environment
 from onward.jobs.spec import JobSpec
 from onward.jobs.stopping import StopSignals
-from onward.repository import Repository
+from onward.jobs.verdict import NOT_RETRIED, ORDERLY, ending, verdict
+from onward.repository import Commit, History, Repository
 from onward.repository.fetching import check_space
 from onward.training.opening import Asked, Beginning
 
 FRUITLESS_ATTEMPTS = 3
+JOB_THREAD = "onward-job"
 _LOOK_EVERY_S = 0.05
-_ORDERLY = (0, 75, 130)
-_NOT_RETRIED = (0, 2, 75, 130)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +53,26 @@ def run_job(
     stdout: IO[Any] | int | None = None,
     timing: Timing | None = None,
 ) -> Outcome:
-    """Carries a job through and says how it ended. Call it from the main thread.
+    """Carries a job through and says how it ended, errors included. Call it from the main thread.
 
-    `stdout` is where the script's output goes if not to this process's own. Errors are in the
-    outcome.
+    `stdout` is where the script's output goes if not to this process's own. When a request to stop
+    comes before a script was started, it returns at once, and the process should end: what still
+    waits for a store may be left alone, as everything that a job writes is whole or absent.
     """
     with StopSignals() as signals:
         agent = _Agent(spec, display, signals, stdout, timing or Timing())
-        try:
-            spec.check()
-            agent.work()
-        except Stopped as stopped:
-            agent.outcome.exit_code = signals.exit_code or 75
-            agent.outcome.message = str(stopped)
-        except OnwardError as error:
-            agent.outcome.exit_code = error.exit_code
-            agent.outcome.error = error
-            agent.outcome.message = ""
-        finally:
-            agent.release()
+        # Not here: a call that waits for a store does not let Python listen to signals.
+        work = threading.Thread(target=agent.run, name=JOB_THREAD, daemon=True)
+        work.start()
+        while work.is_alive() and not signals.abandoned:
+            work.join(_LOOK_EVERY_S)
+        if work.is_alive():
+            display.abandon()
+            return replace(
+                agent.outcome, exit_code=signals.exit_code, message=str(signals.stopped())
+            )
+    if agent.bug is not None:
+        raise agent.bug
     return agent.outcome
 
 
@@ -93,18 +95,29 @@ class _Agent:
         self.output: JobOutput | None = None
         self.data_path: Path | None = None
         self.snapshot = ""
-        self.known: set[str] | None = None
-        self.began_s = time.monotonic()
+        self.bug: BaseException | None = None
 
-    def release(self) -> None:
-        self.outcome.seconds = time.monotonic() - self.began_s
-        if self.output is not None:
-            self.output.release()
-        if self.data is not None:
-            self.data.release()
+    def run(self) -> None:
+        """The whole job; its end is in `outcome`."""
+        began_s = time.monotonic()
+        try:
+            self.spec.check()
+            self._work()
+        except Stopped as stopped:
+            self.outcome.exit_code, self.outcome.message = self.signals.exit_code, str(stopped)
+        except OnwardError as error:
+            self.outcome.exit_code, self.outcome.message = error.exit_code, ""
+            self.outcome.error = error
+        except BaseException as error:
+            self.bug = error
+        finally:
+            self.outcome.seconds = time.monotonic() - began_s
+            if self.output is not None:
+                self.output.release()
+            if self.data is not None:
+                self.data.release()
 
-    def work(self) -> None:
-        """All attempts."""
+    def _work(self) -> None:
         if self.spec.data:
             self.data = JobData(self.spec.data)
         self.output = output = open_output(self.spec, self.display)
@@ -115,7 +128,7 @@ class _Agent:
                 return
             if not self._worth_another(attempt):
                 return
-            fruitless = 0 if attempt.commits else fruitless + 1
+            fruitless = 0 if attempt.saves else fruitless + 1
             if fruitless >= FRUITLESS_ATTEMPTS:
                 self.outcome.message += (
                     f", as {fruitless} attempts in a row did before a new checkpoint: giving up"
@@ -134,8 +147,6 @@ class _Agent:
         else:
             self._check_still_ours(repository)
         asked = self._asked(repository)
-        if self.known is None:
-            self.known = set(repository.history.commits)
         reason = nothing_new(asked, repository, self.snapshot)
         if reason is not None:
             self.outcome.newest = repository.history.latest()
@@ -143,11 +154,8 @@ class _Agent:
             return None
         attempt, start = self._begin(number, output, repository, asked)
         self.outcome.attempts.append(attempt)
-        self.signals.guarding = True
-        try:
+        with self.signals.guard():
             self._train(attempt, output, start)
-        finally:
-            self.signals.guarding = False
         return attempt
 
     def _fetch_data(self, output: JobOutput) -> None:
@@ -164,9 +172,14 @@ class _Agent:
 
     def _asked(self, repository: Repository) -> Asked:
         """What was asked for; once this job has committed, to go on from there."""
-        if self.known is None or self.known >= repository.history.commits.keys():
-            return self.spec.asked()
-        return Asked(on_damage=self.spec.on_damage)
+        if self._own_commits(repository.history):
+            return Asked(on_damage=self.spec.on_damage)
+        return self.spec.asked()
+
+    def _own_commits(self, history: History) -> list[Commit]:
+        """What this job committed, told by its claims."""
+        claims = {attempt.generation for attempt in self.outcome.attempts}
+        return [commit for commit in history.commits.values() if commit.generation in claims]
 
     def _begin(
         self, number: int, output: JobOutput, repository: Repository, asked: Asked
@@ -200,17 +213,15 @@ class _Agent:
         self, attempt: Attempt, output: JobOutput, start: Callable[[], ScriptProcess]
     ) -> None:
         began_s = time.monotonic()
-        if self.signals.heard:
-            raise Stopped(f"stopped by {self.signals.name}", code=self.signals.exit_code)
         process = start()
-        if output.working is not None:
-            note_script(output.working.path, process.pid)
         pushing = Pushing(
             output, self.display, lambda: open_for_writing(process.pid),
             every_s=self.timing.push_every_s, last_push_s=self.timing.last_push_s,
         )  # fmt: skip
         pushing.start()
         try:
+            if output.working is not None:
+                note_script(output.working.path, process.pid)
             self._watch(process, pushing)
         finally:
             attempt.exit_status = process.finish()
@@ -220,7 +231,7 @@ class _Agent:
                 forget_script(output.working.path)
             heard = len(self.signals.heard)
             pushing.finish(
-                in_order=attempt.exit_status in _ORDERLY,
+                in_order=attempt.exit_status in ORDERLY,
                 abandon=lambda: len(self.signals.heard) > heard,
             )
             attempt.seconds = time.monotonic() - began_s
@@ -255,56 +266,36 @@ class _Agent:
 
     def _conclude(self, attempt: Attempt, output: JobOutput, pushing: Pushing) -> None:
         outcome = self.outcome
-        assert self.known is not None
         before = len(outcome.commits)
         files = outcome.pushed_files
         history = output.look()
-        outcome.commits = [c for c in history.commits.values() if c.checkpoint not in self.known]
+        outcome.commits = self._own_commits(history)
         outcome.newest = history.latest()
         outcome.stored_bytes = sum(commit.stored for commit in outcome.commits)
         outcome.steps = _steps(outcome, history.commits)
         outcome.pushed_bytes = output.pushed.size_bytes
         outcome.pushed_files = output.pushed.files
         outcome.unpushed = output.unpushed()
-        attempt.commits = len(outcome.commits) - before + (outcome.pushed_files - files)
-        outcome.exit_code, outcome.message = self._verdict(attempt)
+        attempt.saves = len(outcome.commits) - before + (outcome.pushed_files - files)
+        outcome.exit_code, outcome.message = verdict(attempt, self.signals)
         if pushing.failure is not None:
             outcome.exit_code = pushing.failure.exit_code or 1
             outcome.error = pushing.failure
             if isinstance(pushing.failure, StoreError):
-                outcome.message = f"the script ended with {_status(attempt)}, but not all is pushed"
+                outcome.message = f"the script ended with {ending(attempt)}, but not all is pushed"
             else:
                 outcome.message = "the script was stopped"
 
-    def _verdict(self, attempt: Attempt) -> tuple[int, str]:
-        status = attempt.exit_status
-        wanted = self.signals.exit_code
-        if status == 0:
-            return 0, ""
-        if wanted == 130 or status == 130:
-            return 130, "stopped by Ctrl-C"
-        if status == 75:
-            return 75, "stopped safely; the same command goes on"
-        if wanted and attempt.commits:
-            return 75, f"stopped by {self.signals.name}; the same command goes on"
-        if wanted:
-            return 1, (
-                f"stopped by {self.signals.name}; the script ended with {_status(attempt)} and "
-                "saved nothing on the way"
-            )
-        if status == 2:
-            return 2, "the script refused its arguments or configuration (exit status 2)"
-        return 1, f"the script ended with {_status(attempt)}"
-
     def _worth_another(self, attempt: Attempt) -> bool:
         return (
-            attempt.exit_status not in _NOT_RETRIED
+            attempt.exit_status not in NOT_RETRIED
             and self.outcome.error is None
             and not self.signals.heard
         )
 
     def _pause(self, number: int) -> None:
-        pause_s = min(self.timing.first_pause_s * 2 ** (number - 1), self.timing.longest_pause_s)
+        doubled_s = self.timing.first_pause_s * 2 ** min(number - 1, 20)
+        pause_s = min(doubled_s, self.timing.longest_pause_s)
         self.display.say(
             f"{self.outcome.message}; attempt {number + 1} of {self.spec.retries + 1} "
             f"begins in {pause_s:g} s"
@@ -332,16 +323,6 @@ class _Agent:
 
 def _who(spec: JobSpec) -> str:
     return f"{socket.gethostname()} pid {os.getpid()} (onward run {Path(spec.script).name})"
-
-
-def _status(attempt: Attempt) -> str:
-    status = attempt.exit_status
-    if status is not None and status < 0:
-        try:
-            return signal.Signals(-status).name
-        except ValueError:
-            return f"signal {-status}"
-    return f"exit status {status}"
 
 
 def _steps(outcome: Outcome, commits: dict[str, Any]) -> int:

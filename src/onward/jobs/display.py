@@ -31,6 +31,9 @@ class Display(Protocol):
     def training(self, facts: dict[str, Any]) -> None:
         """Where training is, as the script's run told."""
 
+    def abandon(self) -> None:
+        """The process is about to end, whatever is being shown."""
+
 
 class Lines:
     """Plain lines, now and then, for logs and pipes."""
@@ -68,6 +71,9 @@ class Lines:
             return
         self._next_training_s = now_s + _LINE_EVERY_S
         self.say(f"epoch {_number(facts, 'epoch') + 1}, {progress_text(facts)}")
+
+    def abandon(self) -> None:
+        return
 
 
 class Terminal:
@@ -142,6 +148,10 @@ class Terminal:
             if not self._at_line_start:
                 self._raw(b"\n")
                 self._at_line_start = True
+
+    def abandon(self) -> None:
+        self._console.show_cursor(True)
+        self._raw(b"\n")
 
     def _erase(self) -> None:
         if self._drawn:

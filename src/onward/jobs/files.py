@@ -18,9 +18,8 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +28,8 @@ from onward.jobs.display import Display, Passed, counted, size
 from onward.jobs.fetching import Wanted, fetch
 from onward.jobs.numbers import RULE, choose_latest
 from onward.jobs.open_files import FileId
-from onward.jobs.scanning import FileChunks, Token, is_plain, move_aside, scan, token_of
+from onward.jobs.scanning import FileChunks, Token, grows, is_plain, move_aside, scan, token_of
+from onward.jobs.selection import Selection
 from onward.jobs.synced import Synced, SyncState
 from onward.jobs.torn import format_is_known, why_torn
 from onward.repository.fetching import transfer_all
@@ -37,23 +37,7 @@ from onward.stores import Entry, LocalStore, Store
 from onward.stores.os_errors import written
 
 _SETTLED_S = 1.0
-_GROWING = (".log", ".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".out", ".err")
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", "~")
-
-
-@dataclass(slots=True)
-class Selection:
-    """Which plain files `--predownload` fetches, and which it leaves at the store."""
-
-    rule: str
-    fetched: list[Entry] = field(default_factory=list)
-    here: list[str] = field(default_factory=list)
-    newer_here: list[str] = field(default_factory=list)
-    passed_over: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(entry.size_bytes for entry in self.fetched)
 
 
 class PlainFiles:
@@ -306,25 +290,3 @@ class PlainFiles:
         if text not in self._named:
             self._named.add(text)
             self._say(text)
-
-
-def grows(key: str) -> bool:
-    """Whether a file of this name is a log or a table that grows line by line."""
-    return key.endswith(_GROWING) or "tfevents" in key.rpartition("/")[2]
-
-
-def newest_torn(store: LocalStore, keys: Iterable[str]) -> list[tuple[str, str]]:
-    """The torn files among the newest of their numbers, each with the reason.
-
-    For a folder whose files a script reads at its start: a torn `ckpt_101.pth` must not hide
-    `ckpt_100.pth`.
-    """
-    left = set(keys)
-    torn: list[tuple[str, str]] = []
-    while True:
-        found = [(key, why_torn(store.path(key))) for key in choose_latest(left).chosen]
-        found = [(key, why) for key, why in found if why]
-        if not found:
-            return torn
-        torn += found
-        left -= {key for key, _ in found}

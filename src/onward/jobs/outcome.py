@@ -13,7 +13,10 @@ from onward.training.opening import Beginning, Rejected
 
 @dataclass(slots=True)
 class Attempt:
-    """One try: how it began, and the script's exit status (negative: the signal that ended it)."""
+    """One try: how it began, and the script's exit status (negative: the signal that ended it).
+
+    `saves` counts new checkpoints and plain files.
+    """
 
     number: int
     verb: str
@@ -22,7 +25,7 @@ class Attempt:
     generation: int
     rejected: list[Rejected] = field(default_factory=list)
     exit_status: int | None = None
-    commits: int = 0
+    saves: int = 0
     seconds: float = 0.0
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from onward.errors import Damaged, StoreError
 from onward.jobs.data import JobData
 from onward.jobs.display import counted, size
-from onward.jobs.files import PlainFiles, Selection
+from onward.jobs.files import PlainFiles
 from onward.jobs.newness import learned_snapshot, nothing_new
 from onward.jobs.outcome import commit_document
-from onward.jobs.outputs import existing_repository, refuse_start_over, selection_lines
+from onward.jobs.output import existing_repository, refuse_start_over
 from onward.jobs.script import script_command
+from onward.jobs.selection import Selection
 from onward.jobs.spec import JobSpec
 from onward.repository import Repository
 from onward.repository.fetching import free_bytes
@@ -73,7 +74,7 @@ class Plan:
         lines = [f"output: {self.output}"]
         if self.unpushed:
             lines.append(
-                f"push first: {counted(len(self.unpushed), 'checkpoint')} that an earlier job left here"
+                f"push first: {counted(len(self.unpushed), 'checkpoint')} of an earlier job here"
             )
         lines.append(f"begin: {beginning.sentence()}")
         lines += [
@@ -89,7 +90,7 @@ class Plan:
                 f"fetch: {size(self.fetch_bytes)} of checkpoints; {size(self.free_bytes)} are free"
             )
         if self.files is not None:
-            lines += selection_lines(self.files)
+            lines += self.files.lines()
             lines += [
                 f"  fetch {entry.key} ({size(entry.size_bytes)})" for entry in self.files.fetched
             ]
@@ -214,7 +215,8 @@ def _add_data(plan: Plan, spec: JobSpec, data: JobData, repository: Repository |
     new: bool | None = None
     if digest:
         new = learned_snapshot(repository) != digest
-        plan.nothing_new = str(nothing_new(spec.asked(), repository, digest) or "")
+        reason = nothing_new(spec.asked(), repository, digest)
+        plan.nothing_new = f"{reason.what}: {reason.why}" if reason is not None else ""
     plan.data = DataFacts(
         parse(spec.data).display, str(data.path), items, size_bytes, len(todo.fetched), fetch_bytes,
         new,
@@ -237,11 +239,11 @@ def _batches(about: dict[str, Any]) -> dict[str, int]:
 
 def _data_lines(data: DataFacts) -> list[str]:
     if data.new is None:
-        news = "new or not is known once it is fetched"
+        news = "whether it is new is known once it is fetched"
     elif data.new:
-        news = "not what the newest checkpoint has learned"
+        news = "new"
     else:
-        news = "just what the newest checkpoint has learned"
+        news = "what the newest checkpoint was trained on"
     lines = [f"data: {data.url}, {counted(data.items, 'file')}, {size(data.size_bytes)}: {news}"]
     if data.fetch_items:
         lines.append(f"  fetch {counted(data.fetch_items, 'file')} ({size(data.fetch_bytes)})")

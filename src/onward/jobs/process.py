@@ -33,7 +33,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class ScriptProcess:
-    """A running script, started by the main thread of an agent.
+    """A running script. The thread that starts it must outlive it: see the launcher above.
 
     `on_event` is called from another thread with what the script's run tells. `stdout` is where
     its standard output goes if not to the agent's own. With `relay`, both outputs go through a

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from onward.errors import Indeterminate, OnwardError, StoreError, Unreachable
 from onward.jobs.display import Display
 from onward.jobs.open_files import FileId
-from onward.jobs.outputs import JobOutput
+from onward.jobs.output import JobOutput
 
 
 class Pushing:

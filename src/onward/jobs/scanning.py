@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from onward.errors import StoreError
+from onward.jobs.numbers import choose_latest
 from onward.jobs.torn import why_torn
 from onward.stores import LocalStore
 from onward.stores.base import Chunk
@@ -19,6 +20,7 @@ OWN = ("onward", "onward-torn")
 """What lies in an output beside the user's files."""
 
 _CHUNK_BYTES = 8 << 20
+_GROWING = (".log", ".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".out", ".err")
 
 
 class Token(NamedTuple):
@@ -98,10 +100,26 @@ class FileChunks:
             raise StoreError(f"could not read {self._path}", why=str(error)) from error
 
 
-def torn_among(store: LocalStore, keys: Iterator[str]) -> dict[str, str]:
-    """Which of these files are provably torn, and why."""
-    reasons = {key: why_torn(store.path(key)) for key in keys}
-    return {key: why for key, why in reasons.items() if why}
+def grows(key: str) -> bool:
+    """Whether a file of this name is a log or a table that grows line by line."""
+    return key.endswith(_GROWING) or "tfevents" in key.rpartition("/")[2]
+
+
+def newest_torn(store: LocalStore, keys: Iterable[str]) -> list[tuple[str, str]]:
+    """The torn files among the newest of their numbers, each with the reason.
+
+    For a folder whose files a script reads at its start: a torn `ckpt_101.pth` must not hide
+    `ckpt_100.pth`.
+    """
+    left = set(keys)
+    torn: list[tuple[str, str]] = []
+    while True:
+        found = [(key, why_torn(store.path(key))) for key in choose_latest(left).chosen]
+        found = [(key, why) for key, why in found if why]
+        if not found:
+            return torn
+        torn += found
+        left -= {key for key, _ in found}
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -51,7 +51,6 @@ def script_environment(
     told[names.OUTPUT] = str(output)
     told[names.CLAIM] = f"{writer.writer}:{writer.generation}"
     told[names.VERB] = asked.verb
-    told[names.ON_DAMAGE] = asked.on_damage
     checkpoint = asked.checkpoint
     if pin and beginning.commit is not None:
         checkpoint = beginning.commit.checkpoint
@@ -61,6 +60,7 @@ def script_environment(
         names.BRANCH_FROM: f"{origin['url']}@{origin['checkpoint']}" if origin else "",
         names.DATA: str(data) if data is not None else "",
         names.DATA_SNAPSHOT: data_snapshot,
+        names.ON_DAMAGE: asked.on_damage if asked.on_damage != "raise" else "",
         names.SAVE_EVERY_STEPS: str(spec.save_every_steps or ""),
         names.SAVE_EVERY_SECONDS: f"{spec.save_every_seconds:g}" if spec.save_every_seconds else "",
     }

@@ -55,6 +55,14 @@ class JobSpec:
                 why="an output is a folder or a prefix in an object store",
                 do="give another --output",
             )
+        if self.data and is_local(self.output) and is_local(self.data):
+            output, data = Path(parse(self.output).prefix), Path(parse(self.data).prefix)
+            if output.is_relative_to(data):
+                raise UsageError(
+                    f"the output {self.output!r} lies in the data {self.data!r}",
+                    why="every checkpoint would count as new data",
+                    do="give an --output elsewhere",
+                )
         if self.verb not in VERBS:
             raise UsageError(f"there is no verb {self.verb!r}", do=f"use one of {', '.join(VERBS)}")
         if self.pass_as not in PASS_AS:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -12,14 +14,16 @@ _LISTENED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopSignals:
-    """Hears signals from `with` on. While no script runs, they end the job at once by `Stopped`.
+    """Hears signals from `with` on, in the main thread, while another thread does the work.
 
-    While one does (`guarding`), they are only counted: the agent passes them on.
+    As long as no script runs, a request to stop means to leave everything as it is, at once:
+    `abandoned`. While one does (`guard`), requests are only counted, and the work passes them on.
     """
 
     def __init__(self) -> None:
         self.heard: list[int] = []
-        self.guarding = False
+        self.abandoned = False
+        self._guarding = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -39,6 +43,21 @@ class StopSignals:
             signal.signal(number, previous if previous is not None else signal.SIG_DFL)
         self._previous.clear()
 
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """A script is being run. Raises `Stopped` if it must not be started any more."""
+        self._guarding = True
+        try:
+            # After the line above: a request either abandons the work or is seen here.
+            if self.heard:
+                raise self.stopped()
+            yield
+        finally:
+            self._guarding = False
+
+    def stopped(self) -> Stopped:
+        return Stopped(f"stopped by {self.name}", code=self.exit_code)
+
     @property
     def exit_code(self) -> int:
         """130 if a person pressed Ctrl-C, 75 for other requests to stop, 0 for none."""
@@ -52,5 +71,5 @@ class StopSignals:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.heard.append(number)
-        if not self.guarding:
-            raise Stopped(f"stopped by {self.name}", code=self.exit_code)
+        if not self._guarding:
+            self.abandoned = True

@@ -10,9 +10,11 @@ import struct
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable
 
 _CHUNK_BYTES = 1 << 16
+_DRAIN_S = 2.0
 
 
 class Relay:
@@ -44,7 +46,11 @@ class Relay:
         os.close(self._agent_end)
 
     def _copy(self) -> None:
-        while True:
+        end_s = float("inf")
+        while time.monotonic() < end_s:
+            if self._stop.is_set():
+                # A process that left the script's group may hold the other end and go on for ever.
+                end_s = min(end_s, time.monotonic() + _DRAIN_S)
             readable, _, _ = select.select([self._agent_end], [], [], 0.2)
             if not readable:
                 if self._stop.is_set():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from onward.errors import Damaged, Missing, NewerFormat
-from onward.repository.documents import digest_of
+from onward.repository.documents import MAX_COUNT, digest_of
 from onward.repository.history import History
 from onward.repository.log import Log
 from onward.repository.manifest import Manifest, PackRef, Range
@@ -105,7 +105,7 @@ def leftovers(
 
 def _record_number(entry: Entry) -> int | None:
     found = _RECORD.fullmatch(entry.key)
-    return int(found[1]) if found else None
+    return int(found[1]) if found and int(found[1]) <= MAX_COUNT else None
 
 
 def _reason(error: Damaged | NewerFormat) -> str:

@@ -1,0 +1,214 @@
+"""Saves, aliases, drops, take-overs and faults in any order, against a model of a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from onward.errors import Fenced, Indeterminate, OnwardError, Unreachable, UsageError
+from onward.repository import Commit, Repository, Writer, open_repository
+from onward.stores import Died, Fault, FaultPlan, Faulty, MemoryStore, dies
+from onward.stores.fault import Answer
+from tests.repository.outputs import (
+    Picture,
+    facts,
+    going_on,
+    leaf,
+    look,
+    new_output,
+    opened,
+    scaled,
+)
+
+_FAULTS = st.none() | st.tuples(
+    st.integers(1, 9), st.sampled_from(["dies", "fails"]), st.sampled_from(["before", "after"])
+)
+_NAMES = st.sampled_from(["champion", "best-so-far", "kept"])
+
+
+class _Switch(FaultPlan):
+    """Follows `plan` while there is one."""
+
+    plan: FaultPlan | None = None
+
+    def perform(self, verb: str, key: str, call: Callable[[], Answer]) -> Answer:
+        return call() if self.plan is None else self.plan.perform(verb, key, call)
+
+
+def _state(versions: list[int]) -> dict[str, Any]:
+    tensors = {f"t{n}": leaf(np.full(3 + n, version)) for n, version in enumerate(versions)}
+    return {"model": tensors, "versions": list(versions)}
+
+
+class Output(RuleBasedStateMachine):
+    """One output, one writer at a time, readers and people who drop and name at any time.
+
+    The model: what is live by step, which step each name means, and how many claims there were.
+    """
+
+    @initialize()
+    def begin(self) -> None:
+        self.healthy = MemoryStore()
+        self.switch = _Switch()
+        self.store = Faulty(self.healthy, self.switch)
+        new_output(self.healthy)
+        self.model = Picture()
+        self.versions = [0, 0, 0]
+        self.versions_at: dict[int, list[int]] = {}
+        self.step = 0
+        self.zombies: list[Writer] = []
+        self.somebody = opened(self.store)  # who never claims
+        self._claim()
+
+    def _claim(self) -> None:
+        self.repository: Repository = opened(self.store)
+        self.writer: Writer = self.repository.claim("a writer")
+        self.model = Picture(self.model.checkpoints, self.model.aliases, self.model.generation + 1)
+
+    def _attempt(self, fault: Any, act: Callable[[], object], changed: Picture) -> None:
+        """Does `act` under a fault; the output is then as before, or as `changed`."""
+        outcome: BaseException | None = None
+        if fault is not None:
+            at, kind, when = fault
+            self.switch.plan = FaultPlan(
+                dies(at, when=when) if kind == "dies" else Fault(at, when, error=_unreachable)
+            )
+        try:
+            act()
+        except (Died, OnwardError) as error:
+            outcome = error
+        self.switch.plan = None
+        found = look(self.healthy)
+        if outcome is None:
+            assert found == changed
+        elif fault is None:
+            raise outcome
+        else:
+            assert found in (self.model, changed), outcome
+            assert isinstance(outcome, Died | Unreachable | Indeterminate)
+        self.model = found
+        if isinstance(outcome, Died):
+            self.repository = opened(self.store)
+            self.somebody = opened(self.store)
+            self.writer = going_on(self.repository)
+
+    @rule(changed=st.sets(st.integers(0, 2)), fault=_FAULTS)
+    def save(self, changed: set[int], fault: Any) -> None:
+        self.step += 1
+        for number in changed:
+            self.versions[number] = self.step
+        tree, step = _state(self.versions), self.step
+        self.versions_at[step] = list(self.versions)
+        parent = self.repository.refresh().latest()
+        self._attempt(
+            fault,
+            lambda: self.writer.commit(tree, facts(step, parent)),
+            self.model.and_checkpoint(step, tree),
+        )
+
+    @precondition(lambda self: self.model.checkpoints)
+    @rule(data=st.data())
+    def go_back(self, data: st.DataObject) -> None:
+        """An older checkpoint is restored: the next save builds on it."""
+        commit = data.draw(st.sampled_from(self.repository.refresh().live()))
+        self.writer.base_on(self.repository.manifest(commit))
+        self.versions = list(self.versions_at[commit.step])
+
+    @precondition(lambda self: self.model.checkpoints)
+    @rule(name=_NAMES, data=st.data(), fault=_FAULTS)
+    def name(self, name: str, data: st.DataObject, fault: Any) -> None:
+        commit = data.draw(st.sampled_from(self.somebody.refresh().live()))
+        aliases = {**self.model.aliases, name: commit.step}
+        self._attempt(
+            fault,
+            lambda: self.somebody.set_alias(name, commit.checkpoint),
+            Picture(self.model.checkpoints, aliases, self.model.generation),
+        )
+
+    @precondition(lambda self: self.model.aliases)
+    @rule(data=st.data())
+    def remove_a_name(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.model.aliases)))
+        aliases = {key: step for key, step in self.model.aliases.items() if key != name}
+        self._attempt(
+            None,
+            lambda: self.somebody.set_alias(name, None),
+            Picture(self.model.checkpoints, aliases, self.model.generation),
+        )
+
+    @precondition(lambda self: self.model.checkpoints)
+    @rule(data=st.data(), fault=_FAULTS)
+    def drop(self, data: st.DataObject, fault: Any) -> None:
+        live = self.somebody.refresh().live()
+        chosen = data.draw(st.lists(st.sampled_from(live), min_size=1, unique_by=id))
+        steps = {commit.step for commit in chosen}
+        ids = [commit.checkpoint for commit in chosen]
+        if max(self.model.checkpoints) in steps or steps & set(self.model.aliases.values()):
+            with pytest.raises(UsageError):
+                self.somebody.drop(ids)
+            return
+        changed = self.model
+        for step in steps:
+            changed = changed.without(step)
+        self._attempt(fault, lambda: self.somebody.drop(ids), changed)
+
+    @rule()
+    def take_over(self) -> None:
+        self.zombies = [*self.zombies[-1:], self.writer]
+        self._claim()
+
+    @precondition(lambda self: self.zombies)
+    @rule()
+    def wake_a_zombie(self) -> None:
+        with pytest.raises(Fenced, match="a writer"):
+            self.zombies[0].commit(_state([-1, -1, -1]), facts(10_000))
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Everything live is whole (`look` reads every byte), names and the newest are right."""
+        assert look(self.healthy) == self.model
+        latest = open_repository(self.healthy).history.latest()
+        assert (latest.step if latest else None) == max(self.model.checkpoints, default=None)
+
+
+def _unreachable() -> Unreachable:
+    return Unreachable("on purpose")
+
+
+_SETTINGS = settings(
+    max_examples=scaled(15, 2000),
+    stateful_step_count=scaled(20, 50),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+TestOutput = Output.TestCase
+TestOutput.settings = _SETTINGS
+
+
+def test_drop_that_forgets_what_others_need_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above has teeth: a drop that condemns shared packs loses a checkpoint."""
+
+    def read_nothing_of_the_kept(
+        self: Repository, commits: list[Commit], packs_of: dict[str, Any], *, unreadable: list[str]
+    ) -> None:
+        for commit in commits:
+            gone = commit.checkpoint in unreadable
+            packs_of[commit.checkpoint] = frozenset(self.manifest(commit).packs if gone else ())
+
+    monkeypatch.setattr(Repository, "_read_packs", read_nothing_of_the_kept)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Output, settings=settings(_SETTINGS, phases=[Phase.generate]))

@@ -1,0 +1,81 @@
+"""What the documents say is what there is: commands, links, errors, code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from onward import errors
+from onward.cli.commands import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def console_lines(page: Path) -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_onward_command_in_the_documents_exists(page: Path) -> None:
+    """Commands and options that a reader copies are known to the command line."""
+    for line in console_lines(page):
+        words = shlex.split(line, comments=True)
+        if words[:1] != ["onward"]:
+            continue
+        context = click.Context(main, info_name="onward")
+        command = main.get_command(context, words[1])
+        assert command is not None, line
+        known = {name for option in command.params for name in option.opts}
+        own = words[2 : words.index("--")] if "--" in words else words[2:]
+        assert [w for w in own if w.startswith("--") and w not in known] == [], line
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    """`make demo` and `make test` are what the first screen promises."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = [w.split()[1] for w in console_lines(ROOT / "README.md") if w.startswith("make ")]
+    assert targets == ["demo", "test"]
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    """No page points to a file that is not there."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_code_compiles() -> None:
+    """The loop on the first screen is Python."""
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        compile(code, "README.md", "exec")
+
+
+def test_the_drawn_exception_tree_is_the_real_one() -> None:
+    """errors.py opens with its tree; names, order and depth are those of the classes."""
+    drawn = re.findall(r"^((?:[│├└─ ]{4})*)([A-Z]\w+)  ", errors.__doc__ or "", re.MULTILINE)
+    depths = {name: len(indent) // 4 for indent, name in drawn}
+    classes = {
+        name: kind
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if kind.__module__ == errors.__name__
+    }
+    assert depths.keys() == classes.keys()
+    for name, kind in classes.items():
+        parents = [base for base in kind.__mro__[1:] if base.__module__ == errors.__name__]
+        assert depths[name] == len(parents), name
+
+
+def test_every_command_in_the_readme_table_is_one_of_the_commands() -> None:
+    """The changelog names every command there is."""
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    for name in main.list_commands(click.Context(main)):
+        assert re.search(rf"`(onward )?{name}`", changelog), name
