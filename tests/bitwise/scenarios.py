@@ -44,7 +44,7 @@ class Scenario:
 
 SCENARIOS = [
     Scenario("adamw foreach, cosine with warm-up, EMA"),
-    Scenario("adamw fused, bf16, persistent workers", "adamw-fused", autocast=True, persistent=True),
+    Scenario("adamw fused, bf16, kept workers", "adamw-fused", autocast=True, persistent=True),
     Scenario("sgd momentum, gradient accumulation", "sgd", accumulate=3),
     Scenario("accumulation counted by the loop", accumulate=2, step_after_micro_batches=False),
     Scenario("gradient scaler, the user's DataLoader", "sgd", loader="user", scaler=True),

@@ -297,14 +297,17 @@ def test_depth(wrap: Any, innermost: Any) -> None:
     store = MemoryStore()
     repository = new_output(store)
     writer = repository.claim("writer")
-    tree, levels = innermost, 0
+    trees = [wrap(innermost)]
+
+    def save_deeper_and_deeper() -> None:
+        for level in range(MAX_DEPTH):
+            commit = writer.commit(trees[-1], facts(level))
+            assert plain(read_state(store, repository.manifest(commit))) == plain(trees[-1])
+            trees.append(wrap(trees[-1]))
+
     with pytest.raises(Unstorable, match="nested too deeply"):
-        while levels < MAX_DEPTH:
-            tree = wrap(tree)
-            levels += 1
-            commit = writer.commit(tree, facts(levels))
-            assert plain(read_state(store, repository.manifest(commit))) == plain(tree)
-    assert levels > 15
+        save_deeper_and_deeper()
+    assert len(trees) > 15
 
 
 # --- tensors

@@ -11,6 +11,8 @@ import pytest
 import onward
 from onward import errors
 from onward.repository import open_repository, verify
+from onward.stores import parse
+from onward.training.places import claim_working_copy
 from tests.servers import S3Server
 from tests.training.test_run import DATA, MORE, Training
 
@@ -101,3 +103,21 @@ def test_a_store_that_ignores_conditions_needs_a_promise(
     saved = run.save()
     run.close()
     assert list(open_repository(rclone.store("unsafe")).history.commits) == [saved]
+
+
+def test_a_script_may_name_its_output_by_url_under_an_agent(
+    seaweedfs: S3Server, machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It works in the agent's working copy under the agent's claim, and fences nobody."""
+    machine("one")
+    url = seaweedfs.url("by-url")
+    folder, mirror, writer = claim_working_copy(
+        url, "the agent", single_writer=False, checkpoint="", fall_back=False, say=print
+    )
+    monkeypatch.setenv("ONWARD_OUTPUT", str(folder.output))
+    monkeypatch.setenv("ONWARD_OUTPUT_URL", parse(url).url)
+    monkeypatch.setenv("ONWARD_CLAIM", f"{writer.writer}:{writer.generation}")
+    run = train(url)
+    assert [commit.checkpoint for commit in mirror.push()][-1] == run.checkpoint
+    assert mirror.remote.history.generation == writer.generation
+    folder.release()

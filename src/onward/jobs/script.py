@@ -8,14 +8,11 @@ from pathlib import Path
 
 from onward.jobs.spec import JobSpec
 from onward.repository import Writer
+from onward.stores import parse
 from onward.training import environment as names
 from onward.training.opening import Asked, Beginning
 
-_OURS = (
-    names.OUTPUT, names.CLAIM, names.VERB, names.CHECKPOINT, names.BRANCH_FROM, names.DATA,
-    names.DATA_SNAPSHOT, names.EVENTS_FD, names.SAVE_EVERY_STEPS, names.SAVE_EVERY_SECONDS,
-    names.ON_DAMAGE,
-)  # fmt: skip
+_OURS = frozenset(value for name, value in vars(names).items() if name.isupper())
 
 
 def script_command(spec: JobSpec, *, output: Path, data: Path | None) -> list[str]:
@@ -49,6 +46,7 @@ def script_environment(
     told = {name: value for name, value in variables.items() if name not in _OURS}
     told.setdefault("PYTHONUNBUFFERED", "1")
     told[names.OUTPUT] = str(output)
+    told[names.OUTPUT_URL] = parse(spec.output).url
     told[names.CLAIM] = f"{writer.writer}:{writer.generation}"
     told[names.VERB] = asked.verb
     checkpoint = asked.checkpoint

@@ -40,6 +40,9 @@ class StopSignals:
         at: TracebackType | None,
     ) -> None:
         for number, previous in self._previous.items():
+            if self.heard and number == signal.SIGINT:
+                # The process is about to end: one more Ctrl-C must not change how.
+                previous = signal.SIG_IGN
             signal.signal(number, previous if previous is not None else signal.SIG_DFL)
         self._previous.clear()
 

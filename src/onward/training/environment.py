@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 OUTPUT = "ONWARD_OUTPUT"
+OUTPUT_URL = "ONWARD_OUTPUT_URL"
 CLAIM = "ONWARD_CLAIM"
 VERB = "ONWARD_VERB"
 CHECKPOINT = "ONWARD_CHECKPOINT"
@@ -24,6 +25,7 @@ class Environment:
     """The variables above, read once. Empty text where a variable is not set."""
 
     output: str = ""
+    output_url: str = ""
     claim_writer: str = ""
     claim_generation: int | None = None
     verb: str = ""
@@ -44,6 +46,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     steps, seconds = found.get(SAVE_EVERY_STEPS, ""), found.get(SAVE_EVERY_SECONDS, "")
     return Environment(
         output=found.get(OUTPUT, ""),
+        output_url=found.get(OUTPUT_URL, ""),
         claim_writer=writer,
         claim_generation=int(generation) if generation.isdigit() else None,
         verb=found.get(VERB, ""),

@@ -76,7 +76,7 @@ class Run:
         self._signals = StopRequests()
         self._epoch = 0  # of this increment
         self._epochs_before = 0  # of all increments before
-        self._shown_epoch = 0  # the one that people are told: an epoch's own end still belongs to it
+        self._shown_epoch = 0  # for people, to whom an epoch's end still belongs to it
         self._metrics: dict[str, Any] = {}
         self._stepped = False
         self._hooks: list[Callable[[], None]] = []

@@ -15,7 +15,7 @@ from onward.errors import UsageError
 from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
 from onward.repository import Repository, Writer, exists, open_or_create, open_repository
-from onward.stores import LocalStore, is_local, open_store
+from onward.stores import LocalStore, open_store, parse
 from onward.training.environment import Environment, read_environment
 from onward.training.loaders import Loaders
 from onward.training.opening import Asked
@@ -78,6 +78,7 @@ def open(
             do='pass one: onward.open("out", model=model)',
         )
     agent = _agent_for(place, environment)
+    place = agent.output or place
     asked = Asked(
         verb=verb if verb != "auto" else agent.verb or "auto",
         checkpoint=checkpoint or agent.checkpoint,
@@ -139,10 +140,17 @@ def _check_objects(objects: Mapping[str, Any]) -> None:
 
 
 def _agent_for(place: str, environment: Environment) -> Environment:
-    """What the agent says about this very output; about another one it says nothing."""
-    if not environment.output or not is_local(place):
+    """What the agent says about this very output; about another one it says nothing.
+
+    A script may name the output by its URL, or by the local folder that the agent gave it.
+    """
+    if not environment.output:
         return Environment()
-    same = Path(place).resolve() == Path(environment.output).resolve()
+    named = parse(place)
+    if named.is_local:
+        same = Path(place).resolve() == Path(environment.output).resolve()
+    else:
+        same = named.url == environment.output_url
     return environment if same else Environment()
 
 
