@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Three processes on two cores: much of the time is waiting for disks and servers.
+PYTEST := --numprocesses 3 --dist loadfile
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$(pip config get global.find-links 2>/dev/null || true)}" \
       $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements/dev.txt
 
@@ -13,10 +15,10 @@ demo: $(VENV)/run-ready
 	$(BIN)/python examples/demo.py
 
 test: lint types layers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 test-all: lint types layers
-	ONWARD_TEST_SCALE=full $(BIN)/python -m pytest
+	ONWARD_TEST_SCALE=full $(BIN)/python -m pytest $(PYTEST)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

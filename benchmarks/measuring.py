@@ -26,7 +26,7 @@ class Result:
         verdict = "met" if self.median <= self.target else "MISSED"
         spread = f"{min(self.values):.4g} – {max(self.values):.4g}"
         return (
-            f"{self.name:<58} {self.median:>9.4g} {self.unit:<9} "
+            f"{self.name:<62} {self.median:>9.4g} {self.unit:<9} "
             f"(target ≤ {self.target:g}, {spread}, n={len(self.values)}) {verdict}"
         )
 

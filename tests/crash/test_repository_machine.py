@@ -189,7 +189,7 @@ def _unreachable() -> Unreachable:
 
 
 _SETTINGS = settings(
-    max_examples=scaled(15, 2000),
+    max_examples=scaled(12, 2000),
     stateful_step_count=scaled(20, 50),
     deadline=None,
     derandomize=True,

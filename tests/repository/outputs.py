@@ -115,7 +115,8 @@ def look(store: Store) -> Picture:
 
 def save_next(store: Store) -> Commit:
     """A new writer takes over and saves once more, from the newest checkpoint on."""
-    repository = open_repository(store)
+    repository = Repository(store)
+    repository.log.load()
     writer = repository.claim("the next writer")
     latest = repository.history.latest()
     if latest is not None:

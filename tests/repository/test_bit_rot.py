@@ -58,9 +58,11 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _masks(key: str, at: int) -> list[int]:
-    """Which bits are flipped in this byte."""
+    """Which bits are flipped in this byte: all, or one, in manifests that of every third byte."""
     if FULL:
         return [1 << bit for bit in range(8)]
+    if "/manifests/" in key and at % 3:
+        return []  # whose digest is one for all their bytes
     return [1 << random.Random(f"{key}/{at}").randrange(8)]
 
 
@@ -115,7 +117,7 @@ def test_flipped_bits(original: Objects) -> None:
     right = look(filled(original))
     wrong = [_silent(what, changed, right) for what, changed in _flipped(original)]
     assert [each for each in wrong if each] == []
-    assert len(wrong) > 3000
+    assert len(wrong) > 2000
 
 
 def test_truncations(original: Objects) -> None:

@@ -26,7 +26,7 @@ from onward.stores.base import Store
 
 SUMMARY_EVERY = 32
 # How many slots are read at once. Beyond the head that is wasted, so that with a fresh summary few
-# are; it is also how far a record that is gone can be told from the end of the log.
+# are; it is also how large a hole in the log may be to be told from its end when it is opened.
 _AHEAD = 8
 _AT_ONCE = 64
 _THREADS = 16
@@ -66,7 +66,7 @@ class Log:
         if summary is not None:
             self.history = summary
             self._summary_seq = summary.seq
-        self.refresh(ahead=_AHEAD)
+        self.refresh(ahead=_AHEAD - 1)
         if self.history.seq < 0:
             raise NotAnOutput(
                 f"{self.store.url} is not an Onward output",
@@ -75,22 +75,26 @@ class Log:
             )
         return self.history
 
-    def refresh(self, *, ahead: int = 1) -> list[AnyRecord]:
+    def refresh(self, *, ahead: int = 0) -> list[AnyRecord]:
         """Reads and folds in what was appended since; returns those records.
 
-        Raises `Damaged` where a record is missing although one of the next `ahead` exists.
+        Raises `Damaged` where a record is missing although one of the `ahead` behind it exists.
         """
         fresh: list[AnyRecord] = []
+        window = ahead + 1
         while True:
-            slots = self._read_slots(self.history.seq + 1, ahead)
+            start = self.history.seq + 1
+            slots = self._read_slots(start, window)
             found = list(takewhile(lambda data: data is not None, slots))
             fresh += [self._fold(data) for data in found if data is not None]
-            if len(found) == len(slots):
-                ahead = min(ahead * 2, _AHEAD if len(fresh) < SUMMARY_EVERY else _AT_ONCE)
-            elif all(data is None for data in slots[len(found) :]):
+            if len(found) == window:
+                window = min(window * 2, _AHEAD if len(fresh) < SUMMARY_EVERY else _AT_ONCE)
+                continue
+            beyond = slots[len(found) + 1 :]
+            beyond += self._read_slots(start + window, ahead - len(beyond))
+            if all(data is None for data in beyond):
                 return fresh
-            else:
-                fresh.append(self._fold(self._read_skipped_slot()))
+            fresh.append(self._fold(self._read_skipped_slot()))
 
     def append(
         self, build: Build, *, claimed_generation: int | None, deadline_s: float | None = None
@@ -127,8 +131,8 @@ class Log:
     # Reading.
 
     def _read_slots(self, start: int, count: int) -> list[bytes | None]:
-        if count == 1:
-            return [self._read_slot(start)]
+        if count <= 1:
+            return [self._read_slot(seq) for seq in range(start, start + count)]
         with ThreadPoolExecutor(min(count, _THREADS)) as pool:
             return list(pool.map(self._read_slot, range(start, start + count)))
 

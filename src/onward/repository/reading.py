@@ -175,7 +175,7 @@ def _assemble(tensor: Tensor, held: dict[tuple[str, int, int], Bytes]) -> Bytes:
             case Rows():
                 index = _row_index(part, tensor, held)
                 rows = whole.reshape(tensor.shape[0], -1)
-                rows[index] = held[part.rows.place].reshape(part.count, -1)
+                rows[index] = held[part.rows.place].reshape(part.count, rows.shape[1])
     if tensor.digest is not None and digest_of(whole.data) != tensor.digest:
         raise Damaged(f"tensor {tensor.path} is damaged", why="its parts do not give its digest")
     return whole

@@ -1,0 +1,241 @@
+"""Dropping checkpoints: what goes, what stays, and what is left when it is cut off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onward.errors import Damaged, NewerFormat, Unreachable
+from onward.repository import Commit, Repository, manifest_key, open_repository, pack_key, verify
+from onward.repository import repository as repository_module
+from onward.stores import Died, Fault, FaultPlan, Faulty, MemoryStore, dies
+from tests.repository.forging import forge_manifest, replace_object
+from tests.repository.outputs import (
+    Meanwhile,
+    Wrapped,
+    at_step,
+    facts,
+    leaf,
+    look,
+    new_output,
+    objects,
+    opened,
+    records_of,
+)
+
+
+def _chain(store: Any, steps: int) -> list[Commit]:
+    """Checkpoints that share one tensor, and each have one of their own."""
+    writer = new_output(store).claim("writer")
+    shared = leaf(np.arange(50))
+    return [
+        writer.commit({"shared": shared, "own": leaf(np.full(9, step))}, facts(step))
+        for step in range(1, steps + 1)
+    ]
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    _chain(store, 6)
+    return store
+
+
+@pytest.fixture
+def repository(store: MemoryStore) -> Repository:
+    return opened(store)
+
+
+def _keys(store: MemoryStore, folder: str) -> set[str]:
+    return {key for key in objects(store) if key.startswith(f"onward/{folder}/")}
+
+
+def _ids(repository: Repository, *steps: int) -> list[str]:
+    return [at_step(repository, step).checkpoint for step in steps]
+
+
+def test_what_only_they_needed_goes(store: MemoryStore, repository: Repository) -> None:
+    """Their manifests and own packs are deleted, shared packs stay; the bytes freed are told."""
+    before = sum(len(store.read(key)) for key in _keys(store, "packs"))
+    freed = repository.drop(_ids(repository, 1, 2, 4))
+    after = sum(len(store.read(key)) for key in _keys(store, "packs"))
+    assert freed == before - after > 0
+    assert len(_keys(store, "packs")) == 4  # the first holds what all share
+    assert len(_keys(store, "manifests")) == 3
+    assert list(look(store).checkpoints) == [3, 5, 6]
+    assert verify(open_repository(store)).leftovers == []
+
+
+def test_shared_pack_goes_with_the_last_that_needs_it(store: MemoryStore) -> None:
+    """A pack is condemned by the drop that leaves nobody who needs it."""
+    writer = opened(store).claim("writer")
+    writer.commit({"own": leaf(np.zeros(1))}, facts(7))
+    repository = opened(store)
+    (first,) = repository.manifest(at_step(repository, 1)).packs
+    repository.drop(_ids(repository, 1, 2, 3, 4, 5))
+    assert first not in repository.history.condemned
+    repository.drop(_ids(repository, 6))
+    assert first in repository.history.condemned
+    assert list(look(store).checkpoints) == [7]
+
+
+def test_same_checkpoint_named_twice(store: MemoryStore, repository: Repository) -> None:
+    """It is dropped once."""
+    repository.drop(_ids(repository, 1, 1))
+    assert records_of(store).count("drop") == 1
+    assert 1 not in look(store).checkpoints
+
+
+def test_very_many(monkeypatch: pytest.MonkeyPatch, store: MemoryStore) -> None:
+    """They go by several records, each of a length that readers accept."""
+    monkeypatch.setattr(repository_module, "_DROPPED_AT_ONCE", 2)
+    repository = opened(store)
+    repository.drop(_ids(repository, 1, 2, 3, 4, 5))
+    assert records_of(store).count("drop") == 3
+    assert list(look(store).checkpoints) == [6]
+    assert verify(open_repository(store)).leftovers == []
+
+
+# --- cut off
+
+
+def test_cut_off_before_anything_is_deleted(store: MemoryStore) -> None:
+    """The checkpoints are gone, their bytes are leftovers, and deleting may be repeated."""
+    repository = opened(Faulty(store, FaultPlan(dies(1, verb="delete"))))
+    with pytest.raises(Died):
+        repository.drop(_ids(repository, 2, 3))
+    found = open_repository(store)
+    assert list(look(store).checkpoints) == [1, 4, 5, 6]
+    leftovers = verify(found).leftovers
+    assert len(leftovers) == 4
+
+    log = opened(store).log
+    log.history = type(log.history)()
+    (record,) = [r for r in log.refresh(ahead=8) if type(r).__name__ == "Drop"]
+    assert found.delete_dropped(record) > 0  # type: ignore[arg-type]
+    assert found.delete_dropped(record) == 0  # type: ignore[arg-type]
+    assert verify(found).leftovers == []
+    assert list(look(store).checkpoints) == [1, 4, 5, 6]
+
+
+def test_delete_that_fails(store: MemoryStore) -> None:
+    """The error is told, and the drop stands."""
+    repository = opened(Faulty(store, FaultPlan(Fault(2, verb="delete"))))
+    with pytest.raises(Unreachable):
+        repository.drop(_ids(repository, 2, 3))
+    assert list(look(store).checkpoints) == [1, 4, 5, 6]
+    assert len(verify(open_repository(store)).leftovers) == 3
+
+
+# --- damage
+
+
+def test_damaged_checkpoint_that_stays(store: MemoryStore, repository: Repository) -> None:
+    """It is not known what it needs: nothing is dropped until it is dropped or mended itself."""
+    replace_object(store, manifest_key(_ids(repository, 3)[0]), b"{}")
+    before = objects(store)
+    with pytest.raises(Damaged, match="manifest"):
+        repository.drop(_ids(repository, 1, 2))
+    assert objects(store) == before
+
+
+def test_damaged_checkpoint_that_goes(store: MemoryStore, repository: Repository) -> None:
+    """It is forgotten; packs that only it named are leftovers, which `verify` lists."""
+    (own,) = (
+        repository.manifest(at_step(repository, 3)).packs.keys()
+        - repository.manifest(at_step(repository, 1)).packs.keys()
+    )
+    replace_object(store, manifest_key(_ids(repository, 3)[0]), b"{}")
+    repository.drop(_ids(repository, 2, 3))
+    assert list(look(store).checkpoints) == [1, 4, 5, 6]
+    assert verify(open_repository(store)).leftovers == [pack_key(own)]
+
+
+def test_checkpoint_of_a_newer_onward(store: MemoryStore) -> None:
+    """An older version drops nothing beside it: it cannot know what the newer one needs."""
+    forge_manifest(store, lambda manifest: manifest.update(format=2))
+    repository = opened(store)
+    assert "format 2" in repository.damage(at_step(repository, 6))
+    with pytest.raises(NewerFormat):
+        repository.drop(_ids(repository, 1))
+
+
+# --- two at once
+
+
+def test_somebody_else_drops_the_same(store: MemoryStore) -> None:
+    """The second finds out, whichever of its steps the first came before."""
+    meanwhile = Meanwhile(store)
+    repository = opened(meanwhile)
+    ids = _ids(repository, 1, 2)
+    meanwhile.acts.append(lambda: opened(store).drop(ids[:1]))
+    with pytest.raises(Exception, match=f"no checkpoint '{ids[0]}'"):
+        repository.drop(ids)
+    assert list(look(store).checkpoints) == [2, 3, 4, 5, 6]
+
+
+def test_somebody_else_drops_while_manifests_are_read(store: MemoryStore) -> None:
+    """A manifest that is gone because its checkpoint is gone is not damage."""
+
+    class Slow(Wrapped):
+        dropped = False
+
+        def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
+            if key == manifest_key(third) and not self.dropped:
+                self.dropped = True
+                opened(store).drop([third])
+            return super().read(key, start, size_bytes)
+
+    (third,) = _ids(opened(store), 3)
+    slow = Slow(store)
+    repository = opened(slow)
+    repository.drop(_ids(repository, 2))
+    assert slow.dropped
+    assert list(look(store).checkpoints) == [1, 4, 5, 6]
+
+
+def test_somebody_names_it_meanwhile(store: MemoryStore) -> None:
+    """An alias that wins the slot keeps its checkpoint."""
+    meanwhile = Meanwhile(store)
+    repository = opened(meanwhile)
+    (second,) = _ids(repository, 2)
+    meanwhile.acts.append(lambda: opened(store).set_alias("champion", second))
+    with pytest.raises(Exception, match="is called champion"):
+        repository.drop([second])
+    assert 2 in look(store).checkpoints
+
+
+def test_training_goes_on_meanwhile(store: MemoryStore) -> None:
+    """A commit that wins the slot is counted among those that stay."""
+    meanwhile = Meanwhile(store)
+    repository = opened(meanwhile)
+    writer = opened(store).claim("writer")
+    writer.base_on(repository.manifest(at_step(repository, 2)))
+    tree = {"own": leaf(np.full(9, 2))}  # what only the second checkpoint has
+    meanwhile.acts.append(lambda: writer.commit(tree, facts(7)))
+    repository.drop(_ids(repository, 2))
+    assert list(look(store).checkpoints) == [1, 3, 4, 5, 6, 7]
+
+
+# --- what verify makes of it
+
+
+def test_condemned_pack_that_is_still_named(store: MemoryStore) -> None:
+    """A checkpoint that names a condemned pack lives on borrowed time, and `verify` says so."""
+    repository = opened(store)
+    (own,) = (
+        repository.manifest(at_step(repository, 2)).packs.keys()
+        - repository.manifest(at_step(repository, 1)).packs.keys()
+    )
+    content = store.read(pack_key(own))
+    repository.drop(_ids(repository, 2))
+    replace_object(store, pack_key(own), content)
+    latest = repository.history.latest()
+    assert latest is not None
+    manifest = repository.manifest(latest)
+    manifest.packs[own] = next(iter(manifest.packs.values()))
+    repository.manifest = lambda commit: manifest  # type: ignore[method-assign]
+    damaged = verify(repository, commits=[latest]).damaged[latest.checkpoint]
+    assert any("condemned by a drop" in reason for reason in damaged)
