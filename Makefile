@@ -6,8 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Three processes on two cores: much of the time is waiting for disks and servers.
 PYTEST := --numprocesses 3 --dist loadfile
-UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$(pip config get global.find-links 2>/dev/null || true)}" \
-      $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements/dev.txt
+# uv does not read pip's settings. Where pip has no place of its own for wheels, the CPU build of
+# torch is asked for, since the default one brings gigabytes of CUDA.
+FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+UV := $(if $(FIND_LINKS),UV_FIND_LINKS="$(FIND_LINKS)") $(BIN)/uv pip install --quiet \
+      --compile-bytecode --python $(BIN)/python --constraint requirements/dev.txt \
+      $(if $(FIND_LINKS),,--torch-backend=cpu)
 
 .PHONY: demo test test-all lint types layers bench clean
 
