@@ -379,3 +379,41 @@ def test_another_batch_size_within_an_epoch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.Mismatch, match="batch_size"):
         run.loader(DATA, batch_size=6)
     run.close()
+
+
+def test_save_before_the_step_waits_for_it(tmp_path: Path) -> None:
+    """A batch that was taken but not learned is never counted as learned."""
+    training = Training()
+    run = training.open(tmp_path, save_every_epoch=False)
+    for values, labels in run.loader(DATA, batch_size=4):
+        if run.increment_step == 0:
+            assert run.save("early") is None
+        run.step(loss=training.step(values, labels))
+    run.close()
+    assert [(c.step, c.reason) for c in history(tmp_path).live()] == [(1, "early")]
+
+
+def test_a_signal_during_evaluation_stops_at_the_epochs_end(tmp_path: Path) -> None:
+    """What a loop does once per epoch is neither left out nor done twice by a stop."""
+    training = Training()
+    run = training.open(tmp_path)
+    loader, held_out = (
+        run.loader(DATA, batch_size=4),
+        run.batches(torch.utils.data.DataLoader(DATA, batch_size=4)),
+    )
+    tails = []
+
+    def train_and_evaluate() -> None:
+        for epoch in run.epochs(3):
+            for values, labels in loader:
+                run.step(loss=training.step(values, labels))
+            for number, _batch in enumerate(held_out):
+                if number == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+            tails.append(epoch)
+
+    with pytest.raises(onward.Stopped):
+        train_and_evaluate()
+    assert tails == [0]
+    latest = history(tmp_path).latest()
+    assert (latest.epoch, latest.step) == (1, 3)

@@ -30,7 +30,7 @@ class Loaders:
         self._saved: dict[str, Any] = {}
         self._new_increment = False
         self._marks: dict[str, tuple[int, int]] = {}
-        self._teaching = ""
+        self._teaching: dict[str, Any] = {}
 
     # Making them.
 
@@ -90,6 +90,7 @@ class Loaders:
         loader.on_first_batch = lambda: self.on_first_batch()
         loader.on_wait = lambda: self.on_wait()
         self._loaders[name] = loader
+        self._marks[name] = _position(loader)
         return loader
 
     def _free_name(self, name: str, kind: str) -> str:
@@ -113,15 +114,16 @@ class Loaders:
         """The loop enters an epoch; loaders that are in it already keep their position."""
         if epoch == 0:
             self._refuse_nothing_new()
-        for loader in self._loaders.values():
+        for name, loader in self._loaders.items():
             if loader.epoch != epoch:
                 loader.start_at(epoch, 0)
+            self._marks[name] = _position(loader)
 
     def end_epoch(self, following: int) -> None:
         """The loop has left an epoch: every loader begins the following one."""
-        for loader in self._loaders.values():
+        for name, loader in self._loaders.items():
             loader.start_at(following, 0)
-        self._marks.clear()
+            self._marks[name] = _position(loader)
 
     def mid_epoch(self) -> bool:
         """Whether some loader will go on behind its first batch."""
@@ -131,25 +133,29 @@ class Loaders:
         """The optimizer has stepped: what the loaders gave is learned."""
         for name, loader in self._loaders.items():
             if loader.iterating:
-                self._marks[name] = (loader.epoch, loader.batches_taken)
-                self._teaching = name
+                self._marks[name] = _position(loader)
+                self._teaching[name] = loader
 
     def within_batches(self) -> bool:
-        """Whether the loop is between two batches of some loader, or uses none."""
-        return not self._loaders or any(one.iterating for one in self._loaders.values())
+        """Whether the loop is among the batches that it trains on, or uses no loader at all.
+
+        Batches that are only evaluated do not count, once a step has told them apart.
+        """
+        return not self._loaders or any(loader.iterating for loader in self._teaching.values())
 
     def settled(self) -> bool:
         """Whether every batch taken for training has been followed by an optimizer step."""
+        # Until the first step, any loader may be the one that is trained on.
         return all(
-            self._loaders[name].epoch != epoch or self._loaders[name].batches_taken == taken
-            for name, (epoch, taken) in self._marks.items()
+            _position(loader) == self._marks[name]
+            for name, loader in (self._teaching or self._loaders).items()
         )
 
     def place(self) -> tuple[int, int | None]:
         """Batch and batches of the loader that is being trained from, for people."""
-        loader = self._loaders.get(self._teaching)
-        if loader is None:
+        if not self._teaching:
             return 0, None
+        loader = next(reversed(self._teaching.values()))
         try:
             return loader.batches_taken, len(loader)
         except TypeError:
@@ -199,6 +205,10 @@ class Loaders:
             self._saved.get(name, {}).get("items") == count for name, count in counts.items()
         ):
             raise nothing_new("every dataset has as many items as when the model was finished")
+
+
+def _position(loader: Any) -> tuple[int, int]:
+    return loader.epoch, loader.batches_taken
 
 
 def _length(dataset: Any) -> int:

@@ -70,11 +70,11 @@ def _restore(
     else:
         framework.restore(objects, state)
     run.checkpoint = manifest.checkpoint
-    run.global_step = manifest.step
+    run.counters.global_step = manifest.step
+    run.counters.new_increment = verb == "continue"
+    run.counters.seconds_before = float(manifest.about.get("seconds", 0.0))
     if own is not None:
-        seconds = float(manifest.about.get("seconds", 0.0))
-        counters = run.counters(new_increment=verb == "continue", seconds=seconds)
-        framework.restore({OWN: counters}, {OWN: own})
+        framework.restore({OWN: run.counters}, {OWN: own})
     if randomness is not None:
         framework.restore_randomness(randomness)
         run.restore_randomness_later(randomness)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -16,11 +15,12 @@ from onward.errors import (
     RepositoryError,
     Stopped,
     StoreError,
-    UsageError,
 )
 from onward.frameworks.base import Framework
 from onward.repository import Commit, Facts, Writer
+from onward.training.counters import Counters
 from onward.training.loaders import Loaders
+from onward.training.metrics import Metrics, number
 from onward.training.places import Pusher
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, monotonic_s
@@ -57,16 +57,13 @@ class Run:
         """How this run began: `fresh`, `resume`, `continue` or `branch`."""
         self.increment = increment
         """Which round of learning this is, from 1."""
-        self.global_step = 0
-        """Optimizer steps over the model's whole life."""
-        self.increment_step = 0
-        """Optimizer steps in this increment."""
         self.checkpoint: str | None = None
         """Id of the newest checkpoint of this run, or of the one that it began from."""
         self._objects = dict(objects)
         self._framework = framework
         self._writer = writer
         self._loaders = loaders
+        self.counters = Counters(loaders)
         self._policy = policy
         self._reporter = reporter
         self._about = dict(about)
@@ -74,10 +71,8 @@ class Run:
         self._on_save_failure = on_save_failure
         self._pusher = pusher
         self._signals = StopRequests()
-        self._epoch = 0  # of this increment
-        self._epochs_before = 0  # of all increments before
         self._shown_epoch = 0  # for people, to whom an epoch's end still belongs to it
-        self._metrics: dict[str, Any] = {}
+        self._metrics = Metrics()
         self._stepped = False
         self._hooks: list[Callable[[], None]] = []
         self._watching_optimizers = False
@@ -91,14 +86,23 @@ class Run:
         self._best_rate = 0.0
         self._rates_seen = 0
         self._began_s = monotonic_s()
-        self._seconds_before = 0.0  # of this increment, in earlier processes
 
     # The loop.
 
     @property
+    def global_step(self) -> int:
+        """Optimizer steps over the model's whole life."""
+        return self.counters.global_step
+
+    @property
+    def increment_step(self) -> int:
+        """Optimizer steps in this increment."""
+        return self.counters.increment_step
+
+    @property
     def epoch(self) -> int:
         """The epoch of this increment that is being trained, from 0."""
-        return self._epoch
+        return self.counters.epoch
 
     @property
     def stopping(self) -> bool:
@@ -141,9 +145,9 @@ class Run:
             raise EmptyBudget(
                 f"{count} epochs would train nothing", do="give this increment at least one epoch"
             )
-        if self._epoch >= count and self.verb == "resume":
+        if self.epoch >= count and self.verb == "resume":
             self._reporter.say(f"the budget of {count} epochs is spent already")
-        for epoch in range(self._epoch, count):
+        for epoch in range(self.epoch, count):
             self._loaders.begin_epoch(epoch)
             if not self._loaders.mid_epoch():
                 self._apply_randomness()
@@ -154,7 +158,7 @@ class Run:
             # With gradients accumulated beyond the epoch's end, the next step's save is the first
             # that can hold all of the state.
             settled = self._between_steps and self._loaders.settled()
-            self._epoch = epoch + 1
+            self.counters.epoch = epoch + 1
             self._loaders.end_epoch(epoch + 1)
             if settled and (self._policy.every_epoch or self._save_wanted):
                 self._save_softly(self._save_wanted or f"end of epoch {epoch + 1}")
@@ -168,14 +172,14 @@ class Run:
         Raises `Stopped` once the state is saved after a request to stop.
         """
         if metrics:
-            self._remember(metrics)
+            self._metrics.remember(metrics)
         if self._watching_optimizers and not self._stepped:
             self._between_steps = False
             return
         self._stepped = False
         self._between_steps = True
-        self.global_step += 1
-        self.increment_step += 1
+        self.counters.global_step += 1
+        self.counters.increment_step += 1
         self._loaders.consumed()
         now_s = monotonic_s()
         if self._rates_seen < 100:
@@ -191,7 +195,7 @@ class Run:
 
     def log(self, **metrics: Any) -> None:
         """Records metrics (numbers) for the next checkpoint."""
-        self._remember(metrics)
+        self._metrics.remember(metrics)
 
     def evaluate(
         self, function: Callable[[], Mapping[str, Any]], *, name: str = ""
@@ -206,8 +210,8 @@ class Run:
             found = function()
         self._framework.restore_randomness(randomness)
         prefix = f"{name}_" if name else ""
-        values = {prefix + key: _number(value, key) for key, value in found.items()}
-        self._remember(values)
+        values = {prefix + key: number(value, key) for key, value in found.items()}
+        self._metrics.remember(values)
         return values
 
     # Saving.
@@ -219,7 +223,7 @@ class Run:
         can take it up again exactly. Called elsewhere (among accumulated gradients, or after the
         last batch of an epoch) it saves at the next such place instead, and returns None.
         """
-        if not self._between_steps or (self._in_epoch and not self._loaders.within_batches()):
+        if not self._at_a_place_to_save():
             self._save_wanted = reason
             return None
         return self._commit(reason, finished=False).checkpoint
@@ -232,7 +236,7 @@ class Run:
         if self._finished:
             return
         if metrics:
-            self._remember(metrics)
+            self._metrics.remember(metrics)
         if self.increment_step == 0:
             raise EmptyBudget(
                 f"increment {self.increment} trained zero steps",
@@ -295,10 +299,6 @@ class Run:
         if self._pusher is not None:
             self._pusher.start()
 
-    def counters(self, *, new_increment: bool = False, seconds: float = 0.0) -> Counters:
-        """The run's own state as an object that the framework captures and restores."""
-        return Counters(self, new_increment=new_increment, seconds=seconds)
-
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
         """Sets the generators when the loop gets to where the checkpoint was taken."""
         self._pending_randomness = tree
@@ -306,7 +306,7 @@ class Run:
     # Details.
 
     def _state(self) -> dict[str, Any]:
-        state = self._framework.capture({**self._objects, OWN: self.counters()})
+        state = self._framework.capture({**self._objects, OWN: self.counters})
         # While a restored position has not been reached, the checkpoint's generators are pending.
         pending = self._pending_randomness
         state[RANDOMNESS] = pending if pending is not None else self._framework.capture_randomness()
@@ -318,7 +318,7 @@ class Run:
             self._state(),
             Facts(
                 step=self.global_step,
-                epoch=self._epochs_before + self._epoch,
+                epoch=self.counters.epochs_before + self.epoch,
                 increment=self.increment,
                 parent=self.checkpoint,
                 finished=finished,
@@ -330,9 +330,9 @@ class Run:
                 about={
                     **self._about,
                     "data": self._loaders.about(),
-                    "seconds": self._seconds_before + monotonic_s() - self._began_s,
+                    "seconds": self.counters.seconds_before + monotonic_s() - self._began_s,
                 },
-                metrics=self._numbers(),
+                metrics=self._metrics.numbers(),
             ),
         )
         self.checkpoint = commit.checkpoint
@@ -364,13 +364,18 @@ class Run:
         self.close()
         raise Stopped(f"stopped by {name} at step {self.global_step}", code=code)
 
+    def _at_a_place_to_save(self) -> bool:
+        """Whether a loop that goes on from here repeats nothing and leaves nothing out."""
+        learned = self._between_steps and self._loaders.settled()
+        return learned and (not self._in_epoch or self._loaders.within_batches())
+
     def _obey_signal(self) -> None:
         if self._signals.requested and self._between_steps and self.increment_step:
             self._stop()
 
     def _on_wait(self) -> None:
-        """Called by loaders before a batch is handed out: nothing is half done there."""
-        if self._signals.requested and self._loaders.settled():
+        """Called by loaders before a batch is handed out, while nothing is half done."""
+        if self._signals.requested and self._at_a_place_to_save():
             self._obey_signal()
 
     def _apply_randomness(self) -> None:
@@ -391,63 +396,9 @@ class Run:
         if self._pusher is not None and self._pusher.failure is not None:
             raise self._pusher.failure
 
-    def _remember(self, metrics: Mapping[str, Any]) -> None:
-        for name, value in metrics.items():
-            # Detached, so that a loss does not keep its graph; turned into a number only when
-            # someone looks, so that a step never waits for an accelerator.
-            detach = getattr(value, "detach", None)
-            self._metrics[name] = value if detach is None else detach()
-
-    def _numbers(self) -> dict[str, float | None]:
-        numbers = {name: _number(value, name) for name, value in self._metrics.items()}
-        return {name: v if math.isfinite(v) else None for name, v in numbers.items()}
-
     def _report(self, **more: Any) -> None:
         batch, batches = self._loaders.place()
         self._reporter.progress(
             step=self.global_step, epoch=self._shown_epoch, batch=batch, batches=batches,
-            metrics=self._numbers(), **more,
+            metrics=self._metrics.numbers(), **more,
         )  # fmt: skip
-
-
-class Counters:
-    """Steps, epochs and the loaders' positions of a run, as a `Stateful`.
-
-    `new_increment` says that what is loaded belongs to a finished increment before this one.
-    """
-
-    def __init__(self, run: Run, *, new_increment: bool, seconds: float) -> None:
-        self._run = run
-        self._new_increment = new_increment
-        self._seconds = seconds
-
-    def state_dict(self) -> dict[str, Any]:
-        run = self._run
-        return {
-            "global_step": run.global_step,
-            "increment_step": run.increment_step,
-            "epoch": run._epoch,
-            "epochs_before": run._epochs_before,
-            "loaders": run._loaders.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        run = self._run
-        run.global_step = state["global_step"]
-        run._epochs_before = state["epochs_before"]
-        if self._new_increment:
-            run._epochs_before += state["epoch"]
-        else:
-            run._seconds_before = self._seconds
-            run.increment_step = state["increment_step"]
-            run._epoch = state["epoch"]
-        run._loaders.load_state_dict(state["loaders"], new_increment=self._new_increment)
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"the metric {name!r} is a {type(value).__name__}", do="log single numbers"
-        ) from error

@@ -1,0 +1,44 @@
+"""What a run counts: steps and epochs, of this increment and of the model's whole life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onward.training.loaders import Loaders
+
+
+@dataclass(slots=True)
+class Counters:
+    """A run's own state, beside the user's objects; a `Stateful`, with the loaders' positions."""
+
+    loaders: Loaders
+    global_step: int = 0
+    increment_step: int = 0
+    epoch: int = 0
+    epochs_before: int = 0
+    seconds_before: float = 0.0
+    """Of this increment, in earlier processes. Not state: it is told with each checkpoint."""
+    new_increment: bool = False
+    """Whether what is loaded belongs to a finished increment before this one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "global_step": self.global_step,
+            "increment_step": self.increment_step,
+            "epoch": self.epoch,
+            "epochs_before": self.epochs_before,
+            "loaders": self.loaders.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.global_step = state["global_step"]
+        self.epochs_before = state["epochs_before"]
+        if self.new_increment:
+            self.epochs_before += state["epoch"]
+            self.seconds_before = 0.0
+        else:
+            self.increment_step = state["increment_step"]
+            self.epoch = state["epoch"]
+        self.loaders.load_state_dict(state["loaders"], new_increment=self.new_increment)
