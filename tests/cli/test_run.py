@@ -69,7 +69,7 @@ def test_one_command_trains_and_the_same_command_goes_on(bench: Bench) -> None:
     (bench.data / "b.txt").write_text("day 2")
     out, err = bench.command(*arguments)
     assert "begin auto at step 2" in out
-    again = err.split("to go on: ")[1].strip()
+    again = err.split("when there is more data: ")[1].strip()
     assert again == f"onward run {bench.folder}/train.py --data data --output out"
 
 

@@ -103,14 +103,14 @@ def _with_summary(records: int = SUMMARY_EVERY + 3) -> MemoryStore:
 
 
 def test_opening_after_any_number_of_commits() -> None:
-    """Whatever the distance to the last summary, choosing the newest takes at most 50 requests."""
+    """Whatever the distance to the last summary, choosing the newest takes few requests."""
     store = MemoryStore()
     writer = new_output(store).claim("writer")
     tree = {"a": leaf(np.zeros(3))}
     for step in range(1, scaled(110, 500)):
         commit = writer.commit(tree, facts(step))
         requests, repository = _requests(store)
-        assert requests + 1 <= 50  # and the manifest
+        assert requests + 1 <= 32  # and the manifest; probing takes another 16
         assert repository.history.latest() == commit
         assert len(repository.history.commits) == step
 
@@ -123,11 +123,20 @@ def test_opening_ten_thousand_commits(behind: int) -> None:
     began = time.perf_counter()
     requests, repository = _requests(store)
     assert time.perf_counter() - began < scaled(1, 5)
-    assert requests + 1 <= 50
+    assert requests + 1 <= 32
     assert len(repository.history.commits) == commits
     latest = repository.history.latest()
     assert latest is not None
     assert latest.step == commits - 1
+
+
+def test_opening_ten_thousand_commits_to_write() -> None:
+    """With the probe of the store, and the manifest of the newest, it is still below 50."""
+    commits = scaled(500, 10_000)
+    for behind in (0, SUMMARY_EVERY - 1):
+        plan = FaultPlan()
+        open_or_create(Faulty(_long_log(commits, summary_at=commits + 1 - behind), plan))
+        assert plan.count() + 1 < 50
 
 
 def test_opening_a_long_log_without_a_summary() -> None:

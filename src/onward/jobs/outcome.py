@@ -75,7 +75,10 @@ class Outcome:
                 f"NOT pushed: {shown}" + (f" and {more} more" if more > 0 else "")
                 + "; the same command pushes it later"
             )  # fmt: skip
-        lines.append(f"to go on: {self.command}")
+        if self.attempts or self.unpushed or self.error is not None:
+            done = self.newest is not None and self.newest.finished and not self.unpushed
+            when = "when there is more data" if done else "to go on"
+            lines.append(f"{when}: {self.command}")
         return lines
 
     def document(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from onward.repository.records import AnyRecord, parse_record, record_bytes, rec
 from onward.repository.summary import read_summary, write_summary
 from onward.stores.base import Store
 
-SUMMARY_EVERY = 32
+SUMMARY_EVERY = 16  # so that opening an output takes fewer than 50 requests, the probe included
 # How many slots are read at once. Beyond the head that is wasted, so that with a fresh summary few
 # are; it is also how large a hole in the log may be to be told from its end when it is opened.
 _AHEAD = 8

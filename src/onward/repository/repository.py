@@ -156,7 +156,7 @@ class Repository:
         def build(history: History) -> AnyRecord:
             self._check_droppable(history, wanted)
             self._read_packs(history.live(), packs_of, unreadable=wanted)
-            kept = [c.checkpoint for c in history.live() if c.checkpoint not in wanted]
+            kept = {commit.checkpoint for commit in history.live()}.difference(wanted)
             reached = frozenset[str]().union(*(packs_of[id_] for id_ in kept))
             condemned = frozenset[str]().union(*(packs_of[id_] for id_ in wanted))
             return Drop(

@@ -330,7 +330,9 @@ class Run:
                 about={
                     **self._about,
                     "data": self._loaders.about(),
-                    "seconds": self.counters.seconds_before + monotonic_s() - self._began_s,
+                    "seconds": round(
+                        self.counters.seconds_before + monotonic_s() - self._began_s, 3
+                    ),
                 },
                 metrics=self._metrics.numbers(),
             ),
