@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ from tests.repository.outputs import (
     state,
     with_three,
 )
+from tests.servers import S3Server
 from tests.stores.filesystems import FaultyFileSystem
 
 _SAVED, _FENCED, _BROKEN = 0, 7, 9
@@ -163,3 +166,47 @@ def test_many_processes_claim_and_save_at_once(folder: Path) -> None:
     found = look(store)
     assert found.checkpoints.keys() == acknowledged
     assert found.generation == processes == records_of(store).count("claim")
+
+
+_TRAIN_IN_A_BUCKET = """
+import os, sys
+from onward.errors import Fenced
+from onward.repository import open_or_create
+from onward.stores import open_store
+from tests.repository.outputs import facts, state
+repository = open_or_create(open_store(sys.argv[1]))
+writer = repository.claim("the sleeper")
+for step in range(1, 1000):
+    try:
+        writer.commit(state(step), facts(step, repository.history.latest()))
+    except Fenced as error:
+        print(error, flush=True)
+        sys.exit(7)
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.servers
+def test_stopped_and_taken_over_in_a_bucket(seaweedfs: S3Server) -> None:
+    """The same on an object store: asleep past a take-over, it commits nothing when it wakes."""
+    url = seaweedfs.url("stopped")
+    with subprocess.Popen(
+        [sys.executable, "-c", _TRAIN_IN_A_BUCKET, url],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **seaweedfs.environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout is not None
+        saved = [process.stdout.readline() for _ in range(3)]
+        assert saved == ["1\n", "2\n", "3\n"]
+        process.send_signal(signal.SIGSTOP)
+        store = seaweedfs.store("stopped")
+        taken = save_next(store)
+        found = look(store)
+        process.send_signal(signal.SIGCONT)
+        *rest, last = process.communicate()[0].splitlines()[:-1]
+    assert process.returncode == 7
+    assert "the next writer" in last
+    acknowledged = {1, 2, 3, *map(int, rest)}
+    assert look(store) == found
+    assert found.checkpoints.keys() - {taken.step} >= acknowledged

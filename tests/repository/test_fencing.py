@@ -283,6 +283,17 @@ def test_careless_store_whose_slot_is_taken_within_an_append(careless: Careless)
         _save(writer, 1)
 
 
+def test_careless_store_that_others_wrote_to(careless: Careless) -> None:
+    """What came before is read before one's own record is put in a slot, so that it stays."""
+    writer = opened(careless, exclusive=False).claim("first")
+    _save(writer, 1)
+    other = opened(careless, exclusive=False)
+    other.set_alias("champion", at_step(other, 1).checkpoint)
+    _save(writer, 2)
+    assert records_of(careless) == ["open", "claim", "commit", "alias", "commit"]
+    assert look(careless).aliases == {"champion": 1}
+
+
 def test_record_that_vanished_from_a_careless_store(careless: Careless) -> None:
     """The head is looked at before it is built upon."""
     writer = opened(careless, exclusive=False).claim("first")

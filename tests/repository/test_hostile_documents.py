@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from onward.errors import Damaged, NewerFormat, OnwardError, StateError
-from onward.repository import open_repository, pack_key
+from onward.repository import open_repository, pack_key, repository, summary
 from onward.repository.documents import from_bytes, sealed
 from onward.repository.records import parse_record
+from onward.stores import LocalStore
 from tests.repository.forging import (
     errors_of,
     forge_manifest,
@@ -26,7 +29,7 @@ from tests.repository.forging import (
     replace_object,
     restored,
 )
-from tests.repository.outputs import leaf, opened, scaled
+from tests.repository.outputs import leaf, objects, opened, scaled
 
 _MIB = 1 << 20
 _DEEP = 100_000
@@ -236,11 +239,23 @@ def test_record_of_rubbish(data: bytes) -> None:
     assert type(error) is Damaged
 
 
-def test_endless_record_is_not_read_to_its_end() -> None:
-    """Memory stays bounded, whatever lies in the log."""
-    store = one_checkpoint()
-    forge_record(store, b" " * (64 * _MIB))
-    assert peak_bytes(lambda: errors_of(store)) < 24 * _MIB
+@pytest.mark.parametrize("kind", ["log", "manifests", "summary.json"])
+def test_endless_document_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Memory stays bounded, whatever lies under a document's key."""
+    monkeypatch.setattr(repository, "MAX_MANIFEST_BYTES", _MIB)
+    monkeypatch.setattr(summary, "MAX_SUMMARY_BYTES", _MIB)
+    store = LocalStore(tmp_path)
+    for key, data in objects(one_checkpoint()).items():
+        store.create(key, data)
+    store.put("onward/summary.json", [b"{"], 1)
+    if kind == "manifests":  # of which even the record says that it is so long
+        forge_record(store, lambda record: record["manifest"].update(size=1 << 28))
+    path = sorted(path for path in tmp_path.rglob("*.json") if kind in path.parts)[-1]
+    os.truncate(path, 1 << 28)
+    assert peak_bytes(lambda: errors_of(store)) < 32 * _MIB
+    assert len(errors_of(store)) == (kind != "summary.json")
 
 
 def test_newer_record() -> None:

@@ -18,7 +18,6 @@ from onward.repository import (
     record_key,
     verify,
 )
-from onward.repository import summary as summary_module
 from onward.repository.documents import digest_of, sealed
 from onward.repository.history import History
 from onward.repository.log import SUMMARY_EVERY, Log
@@ -36,7 +35,7 @@ from onward.repository.records import (
 )
 from onward.repository.summary import SUMMARY_KEY, read_summary, summary_bytes, write_summary
 from onward.stores import FaultPlan, Faulty, MemoryStore, Store
-from tests.repository.forging import forge_record, peak_bytes, replace_object
+from tests.repository.forging import forge_record, replace_object
 from tests.repository.outputs import (
     Wrapped,
     at_step,
@@ -115,7 +114,7 @@ def test_opening_after_any_number_of_commits() -> None:
         assert len(repository.history.commits) == step
 
 
-@pytest.mark.parametrize("behind", [0, 1, 16, SUMMARY_EVERY - 1])
+@pytest.mark.parametrize("behind", [0, 1, SUMMARY_EVERY - 1])
 def test_opening_ten_thousand_commits(behind: int) -> None:
     """The same for a long log, in a second, and with everything that it says."""
     commits = scaled(2000, 10_000)
@@ -376,15 +375,6 @@ def test_summary_of_a_log_that_was_cut_short() -> None:
     for seq in range(summary.seq, head + 1):
         store.delete(record_key(seq))
     assert open_repository(store).history.seq == summary.seq - 1
-
-
-def test_endless_summary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not read to its end."""
-    monkeypatch.setattr(summary_module, "MAX_SUMMARY_BYTES", 1 << 20)
-    store = MemoryStore()
-    with_three(store)
-    store.put(SUMMARY_KEY, [b" " * (64 << 20)], 64 << 20)
-    assert peak_bytes(lambda: open_repository(store)) < 4 << 20
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,8 @@ def test_no_pack_is_ever_written_twice() -> None:
 
     class Noting(Wrapped):
         def put(self, key: str, chunks: Any, size_bytes: int) -> None:
-            puts.append(key)
+            if key != "onward/summary.json":
+                puts.append(key)
             super().put(key, chunks, size_bytes)
 
     writer = new_output(Noting(MemoryStore())).claim("writer")

@@ -44,12 +44,17 @@ def to_bytes(document: Any) -> bytes:
 
 def sealed(document: dict[str, Any]) -> bytes:
     """The stored form with one more field, the last: the digest of all the others."""
-    blank = to_bytes({**document, "digest": ""})
+    return with_seal(to_bytes({**document, "digest": ""}))
+
+
+def with_seal(blank: bytes) -> bytes:
+    """A stored form whose last field is an empty `digest`, with that digest filled in."""
+    assert blank.endswith(_BLANK_SEAL)
     return blank[: -len(_END)] + digest_of(blank).encode() + _END
 
 
 def check_seal(data: bytes, *, name: str) -> None:
-    """Raises `Damaged` unless `data` is what `sealed` once made, every bit of it."""
+    """Raises `Damaged` unless `data` is what `with_seal` once made, every bit of it."""
     claimed = data[-len(_END) - 64 : -len(_END)]
     blank = data[: -len(_END) - 64] + _END
     if not blank.endswith(_BLANK_SEAL) or digest_of(blank).encode() != claimed:
