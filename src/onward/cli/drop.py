@@ -57,7 +57,7 @@ def drop(
 def _would_free(repository: Repository, commits: list[Commit]) -> int:
     """The bytes that a drop would free; raises what it would raise."""
     wanted = [commit.checkpoint for commit in commits]
-    repository._check_droppable(repository.history, wanted)
+    repository.check_droppable(repository.history, wanted)
     condemned: dict[str, int] = {}
     for commit in commits:
         try:

@@ -143,7 +143,7 @@ class Repository:
         dropped by several records: cut off between two, some are gone and the others are whole.
         """
         wanted = list(dict.fromkeys(checkpoints))
-        self._check_droppable(self.refresh(), wanted)
+        self.check_droppable(self.refresh(), wanted)
         packs_of: dict[str, frozenset[str]] = {}
         return sum(
             self._drop(wanted[start : start + _DROPPED_AT_ONCE], packs_of)
@@ -154,7 +154,7 @@ class Repository:
         record_id, writer = new_hex32(), new_hex32()
 
         def build(history: History) -> AnyRecord:
-            self._check_droppable(history, wanted)
+            self.check_droppable(history, wanted)
             self._read_packs(history.live(), packs_of, unreadable=wanted)
             kept = {commit.checkpoint for commit in history.live()}.difference(wanted)
             reached = frozenset[str]().union(*(packs_of[id_] for id_ in kept))
@@ -221,7 +221,7 @@ class Repository:
             self.store.delete(manifest_key(id_))
         return freed
 
-    def _check_droppable(self, history: History, wanted: list[str]) -> None:
+    def check_droppable(self, history: History, wanted: list[str]) -> None:
         for id_ in wanted:
             if id_ not in history.commits or id_ in history.dropped:
                 raise UnknownCheckpoint(f"there is no checkpoint {id_!r}")
