@@ -222,6 +222,7 @@ class Repository:
         return freed
 
     def check_droppable(self, history: History, wanted: list[str]) -> None:
+        """Raises `UsageError` or `UnknownCheckpoint` if one of these may not be dropped."""
         for id_ in wanted:
             if id_ not in history.commits or id_ in history.dropped:
                 raise UnknownCheckpoint(f"there is no checkpoint {id_!r}")
