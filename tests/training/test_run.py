@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -285,11 +286,16 @@ def test_a_failing_store_warns_and_training_goes_on(
     monkeypatch.setattr(LocalStore, "put", put)
 
     def mend(run: onward.Run) -> None:
+        run.wait()
         failing["now"] = run.increment_step < 2
 
     train(tmp_path / "a", save_every_steps=1, each=mend)
     assert "NOT saved" in capsys.readouterr().err
-    assert [c.step for c in history(tmp_path / "a").live()] == [3, 3, 3]
+    commits = history(tmp_path / "a").live()
+    assert [c.step for c in commits] == [3, 3, 3]
+    assert [missed.step for missed in commits[0].missed] == [1, 2]
+    assert "the disk is full" in commits[0].missed[0].why
+    assert commits[1].missed is msgspec.UNSET
     failing["now"] = True
     with pytest.raises(errors.NoSpace):
         train(tmp_path / "b", save_every_steps=1, on_save_failure="stop")

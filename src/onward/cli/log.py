@@ -119,6 +119,9 @@ class _Page:
         if len(commit.metrics) > _METRICS_SHOWN:
             more.append(f"+{len(commit.metrics) - _METRICS_SHOWN} metrics")
         self.lines += wrapped(more, indent=rest + "  ")
+        for missed in commit.failed_before:
+            what = painted(f"step {missed.step:,} was not saved before it:", "red")
+            self.lines += wrapped([what, clean(missed.why)], indent=rest + "  ")
 
     def add_record(self, record: AnyRecord) -> None:
         margin = "  "
@@ -233,5 +236,6 @@ def checkpoint_document(
         "generation": commit.generation,
         "stored_bytes": commit.stored,
         "metrics": commit.metrics,
+        "missed": [{"step": missed.step, "why": missed.why} for missed in commit.failed_before],
         "aliases": history.names_of(commit.checkpoint) if history.aliases else [],
     }

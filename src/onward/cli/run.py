@@ -46,6 +46,14 @@ from onward.jobs.spec import JobSpec
     default="raise",
     help="What to do about a damaged newest checkpoint.",
 )
+@click.option(
+    "--save-every",
+    type=click.Choice(["auto"]),
+    help="Measure what a save costs and choose the interval that loses the least time.",
+)
+@click.option(
+    "--mtbf-hours", type=float, metavar="H", help="With --save-every auto: hours between failures."
+)
 @click.option("--save-every-steps", type=click.IntRange(1), metavar="N")
 @click.option("--save-every-seconds", type=float, metavar="T")
 @click.option(
@@ -73,6 +81,8 @@ def run(as_json: bool, dry_run: bool, **given: Any) -> int:
         branch_from=given["branch"],
         single_writer=given["single_writer"],
         on_damage=given["on_damage"],
+        save_every=given["save_every"],
+        mtbf_hours=given["mtbf_hours"],
         save_every_steps=given["save_every_steps"],
         save_every_seconds=given["save_every_seconds"],
         grace_s=given["grace"],

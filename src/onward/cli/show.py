@@ -61,10 +61,26 @@ def _facts(found: Found) -> list[str]:
         ["parent", _parent(found)],
         ["framework", clean(f"{manifest.framework.name} {manifest.framework.version}")],
     ]
+    saving = manifest.about.get("saving")
+    if isinstance(saving, Mapping):
+        rows.insert(6, ["saved every", clean(_saving(saving))])
     if manifest.origin:
         origin = " @ ".join(clean(manifest.origin.get(key, "?")) for key in ("url", "checkpoint"))
         rows.insert(5, ["branched from", origin])
     return [painted(titled, "yellow"), *table(rows, indent="  ")]
+
+
+def _saving(facts: Mapping[str, Any]) -> str:
+    """How `save_every="auto"` chose, from what `MeasuredInterval.about` told."""
+
+    def seconds(name: str) -> str:
+        value = facts.get(name)
+        return f"{value:.3g} s" if isinstance(value, int | float) else "unknown"
+
+    text = f"{seconds('interval_s')}, chosen for a failure every {seconds('mtbf_s')}"
+    if "stall_s" not in facts:
+        return f"{text}; no save was measured yet"
+    return f"{text}: a save stalls {seconds('stall_s')}, durable after {seconds('durable_s')}"
 
 
 def _parent(found: Found) -> str:
@@ -82,6 +98,7 @@ def _metrics(found: Found) -> list[str]:
 
 def _about(found: Found) -> list[str]:
     about = dict(found.manifest.about)
+    about.pop("saving", None)
     lines: list[str] = []
     for title in ("config", "data"):
         part = about.pop(title, None)

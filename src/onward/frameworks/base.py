@@ -114,6 +114,14 @@ class Framework(Protocol):
         None if `value` is not an optimizer of this framework.
         """
 
+    def before_optimizer_step(
+        self, value: Any, call: Callable[[], None]
+    ) -> Callable[[], None] | None:
+        """Has `call` called before each step of `value`; returns what ends that.
+
+        None if `value` is not an optimizer of this framework.
+        """
+
     def learning_rates(self, value: Any) -> list[float]:
         """The present learning rates if `value` is an optimizer, else an empty list."""
 

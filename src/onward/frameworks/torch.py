@@ -28,6 +28,7 @@ from onward.frameworks.torch_tensors import freeze, moved_like, thaw
 
 __all__ = [
     "after_optimizer_step",
+    "before_optimizer_step",
     "capture",
     "capture_randomness",
     "differences",
@@ -169,6 +170,17 @@ def after_optimizer_step(value: Any, call: Callable[[], None]) -> Callable[[], N
         call()
 
     return value.register_step_post_hook(after_step).remove
+
+
+def before_optimizer_step(value: Any, call: Callable[[], None]) -> Callable[[], None] | None:
+    """Has `call` called before each step of `value`; returns what ends that, or None as above."""
+    if not isinstance(value, torch.optim.Optimizer):
+        return None
+
+    def before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        call()
+
+    return value.register_step_pre_hook(before_step).remove
 
 
 def learning_rates(value: Any) -> list[float]:

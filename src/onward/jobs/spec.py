@@ -33,6 +33,8 @@ class JobSpec:
     branch_from: str = ""
     single_writer: bool = False
     on_damage: str = "raise"
+    save_every: str | None = None
+    mtbf_hours: float | None = None
     save_every_steps: int | None = None
     save_every_seconds: float | None = None
     grace_s: float = 30.0
@@ -75,6 +77,7 @@ class JobSpec:
         for name, number in (
             ("--save-every-steps", self.save_every_steps),
             ("--save-every-seconds", self.save_every_seconds),
+            ("--mtbf-hours", self.mtbf_hours),
         ):
             if number is not None and not number > 0:
                 raise UsageError(f"{name} is {number}", do="give a positive number")
@@ -106,6 +109,8 @@ class JobSpec:
             ("--pass-as", self.pass_as, "argument"),
             ("--retries", self.retries, 0),
             ("--on-damage", self.on_damage, "raise"),
+            ("--save-every", self.save_every, None),
+            ("--mtbf-hours", self.mtbf_hours, None),
             ("--save-every-steps", self.save_every_steps, None),
             ("--save-every-seconds", self.save_every_seconds, None),
             ("--grace", self.grace_s, 30.0),

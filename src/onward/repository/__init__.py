@@ -7,10 +7,11 @@ from onward.repository.reading import description, read_state
 from onward.repository.records import Commit, record_key
 from onward.repository.repository import Repository, exists, open_or_create, open_repository
 from onward.repository.verifying import Findings, leftovers, verify
-from onward.repository.writer import Facts, Writer
+from onward.repository.writer import Draft, Facts, Writer
 
 __all__ = [
     "Commit",
+    "Draft",
     "Facts",
     "Findings",
     "History",

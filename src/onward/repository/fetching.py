@@ -11,10 +11,9 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
-from blake3 import blake3
-
 from onward.errors import Damaged, Missing, NoSpace, TransferFailed, Unreachable
 from onward.repository.manifest import PackRef
+from onward.repository.packs import Hasher
 from onward.stores.base import Store
 from onward.stores.local import LocalStore
 from onward.stores.os_errors import looked_up, written
@@ -164,7 +163,11 @@ def _partial(local: LocalStore, key: str) -> Path:
 
 def _is_whole(path: Path, ref: PackRef) -> bool:
     with looked_up(f"could not read {path}"):
-        return path.is_file() and path.stat().st_size == ref.size and _digest_of(path) == ref.digest
+        return (
+            path.is_file()
+            and path.stat().st_size == ref.size
+            and _digest_of(path, ref) == ref.digest
+        )
 
 
 def _fetch_rest(
@@ -206,7 +209,9 @@ def read_patiently(
             time.sleep(min(0.05 * 2**failures, 5.0))
 
 
-def _digest_of(path: Path) -> str:
-    hasher = blake3()
-    hasher.update_mmap(path)
+def _digest_of(path: Path, ref: PackRef) -> str:
+    hasher = Hasher(ref)
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_RANGE_BYTES):
+            hasher.update(piece)
     return hasher.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -91,11 +91,12 @@ class Tensor(Struct, frozen=True):
             yield from part_ranges(part)
 
 
-class PackRef(Struct, frozen=True):
-    """A whole pack file."""
+class PackRef(Struct, frozen=True, omit_defaults=True):
+    """A whole pack file, and what its digest is made from: all bytes, or header and tensors."""
 
     size: Count
     digest: Digest
+    of: Literal["file", "tensors"] = "file"
 
 
 class FrameworkRef(Struct, frozen=True):

@@ -68,6 +68,13 @@ class Claim(Record, frozen=True, kw_only=True, tag="claim"):
     who: Text
 
 
+class Missed(Struct, frozen=True):
+    """A save that failed before a commit, and why."""
+
+    step: Count
+    why: Text
+
+
 class Commit(Record, frozen=True, kw_only=True, tag="commit"):
     """A checkpoint exists from here on."""
 
@@ -81,6 +88,12 @@ class Commit(Record, frozen=True, kw_only=True, tag="commit"):
     manifest: DocumentRef
     stored: Count
     metrics: Metrics = {}
+    missed: list[Missed] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def failed_before(self) -> list[Missed]:
+        """The saves that failed between the last commit of this process and this one."""
+        return [] if self.missed is msgspec.UNSET else self.missed
 
 
 class Alias(Record, frozen=True, kw_only=True, tag="alias"):

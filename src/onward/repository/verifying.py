@@ -13,7 +13,7 @@ from onward.repository.documents import MAX_COUNT, digest_of
 from onward.repository.history import History
 from onward.repository.log import Log
 from onward.repository.manifest import Manifest, PackRef, Range
-from onward.repository.packs import pack_key
+from onward.repository.packs import Hasher, pack_key
 from onward.repository.reading import read_tensors
 from onward.repository.records import Commit
 from onward.repository.repository import Repository
@@ -192,14 +192,14 @@ class _Packs:
             size = self._store.size(pack_key(pack))
         except Missing:
             return f"pack {pack} is missing"
-        changed = self._every_byte and self._read_through(pack, size, ranges) != ref.digest
+        changed = self._every_byte and self._read_through(pack, ref, size, ranges) != ref.digest
         if size != ref.size:
             return f"pack {pack} has {size:,} of {ref.size:,} bytes"
         return f"pack {pack} has changed bytes" if changed else ""
 
-    def _read_through(self, pack: str, size: int, ranges: set[Range]) -> str:
+    def _read_through(self, pack: str, ref: PackRef, size: int, ranges: set[Range]) -> str:
         """The digest of the whole pack, and on the way those of ranges of it."""
-        whole, part = blake3(), blake3()
+        whole, part = Hasher(ref), blake3()
         waiting = sorted(ranges, key=lambda found: (found.offset, found.size), reverse=True)
         for start in range(0, size, _READ_BYTES):
             data = self._store.read(pack_key(pack), start, min(_READ_BYTES, size - start))
@@ -216,7 +216,7 @@ class _Packs:
             self._findings.bytes_read += len(piece)
             if self._progress is not None:
                 self._progress(len(piece))
-        return str(whole.hexdigest())
+        return whole.hexdigest()
 
     def _is_intact(self, found: Range) -> bool:
         """Whether a range holds what it should; read by itself if the pack was read without it."""

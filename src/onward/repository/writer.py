@@ -4,44 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
+
+import msgspec
+from blake3 import blake3
 
 from onward.errors import Damaged, UnknownCheckpoint, Unstorable
 from onward.frameworks.base import TensorLeaf
 from onward.repository.documents import digest_of
 from onward.repository.history import History
+from onward.repository.layout import Base, Layout, Named, by_comparison, by_digest, used_packs
 from onward.repository.log import Log
 from onward.repository.manifest import (
     FrameworkRef,
-    Full,
     Manifest,
     PackRef,
-    Part,
     Tensor,
     manifest_bytes,
     manifest_key,
     parse_manifest,
-    part_ranges,
 )
-from onward.repository.packs import Hashing, digest_of_array, pack_key, plan_pack
+from onward.repository.packs import Hashing, pack_key, plan_pack
 from onward.repository.records import (
     AnyRecord,
     Commit,
     DocumentRef,
+    Missed,
     for_people,
     new_checkpoint_id,
     new_hex32,
     now,
 )
+from onward.repository.staging import Slot, Staging
 from onward.repository.tree import encode
 from onward.stores.base import Store
-
-_HASH_THREADS = 2
-
-_Content: TypeAlias = tuple[str, str, tuple[int, ...]]
-"""Digest, dtype and shape: tensors that agree in them can be stored as the same parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +57,22 @@ class Facts:
     origin: Mapping[str, str] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    missed: tuple[Missed, ...] = ()
 
 
 @dataclass(slots=True)
-class _Draft:
-    """The tensors of a state being saved: each once, with its digest."""
+class Draft:
+    """A state on its way to be stored: its document, and each of its tensors once.
 
-    leaves: list[tuple[str, TensorLeaf]] = field(default_factory=list)
-    by_identity: dict[object, int] = field(default_factory=dict)
-    digests: list[str] = field(default_factory=list)
+    With `slots` the bytes are staged and the live state may change; without, they are live.
+    """
+
+    checkpoint: str
+    document: Any = None
+    leaves: list[Named] = field(default_factory=list)
+    slots: list[Slot] | None = None
+    _by_identity: dict[object, int] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
 
     def add(self, path: str, leaf: TensorLeaf) -> int:
         assert leaf.data is not None, path
@@ -76,27 +80,34 @@ class _Draft:
         index = len(self.leaves)
         if leaf.identity is not None:
             key = (leaf.identity, leaf.kind, leaf.dtype, leaf.shape)
-            index = self.by_identity.setdefault(key, index)
+            index = self._by_identity.setdefault(key, index)
         if index == len(self.leaves):
+            while path in self._names:  # {"a": {"b": …}, "a/b": …}
+                path += "~"
+            self._names.add(path)
             self.leaves.append((path, leaf))
         return index
 
-    def content(self, index: int) -> _Content:
-        leaf = self.leaves[index][1]
-        return (self.digests[index], leaf.dtype, leaf.shape)
-
 
 class Writer:
-    """Commits checkpoints under one claim. Every method raises `Fenced` once another claim won."""
+    """Commits checkpoints under one claim. Every method raises `Fenced` once another claim won.
 
-    def __init__(self, store: Store, log: Log, *, writer: str, generation: int) -> None:
+    With a `staging` copy, `snapshot` returns as soon as the state is copied, and `store` may run
+    beside training, in another thread, one at a time. Without, a state must not change until
+    `store` returns, and what is unchanged is found by hashing all of it.
+    """
+
+    def __init__(
+        self, store: Store, log: Log, *, writer: str, generation: int,
+        staging: Staging | None = None,
+    ) -> None:  # fmt: skip
         self.store = store
         self.log = log
         self.writer = writer
         self.generation = generation
-        # What the last manifest says is where: lets unchanged tensors be named, not written.
-        self._known: dict[_Content, list[Part]] = {}
-        self._packs: dict[str, PackRef] = {}
+        self.staging = staging
+        # What is staged is this checkpoint, but for what the slots say has changed since.
+        self._base = Base()
 
     @property
     def history(self) -> History:
@@ -104,12 +115,7 @@ class Writer:
 
     def base_on(self, manifest: Manifest) -> None:
         """Unchanged tensors of the next commit are taken from this checkpoint's packs."""
-        self._known = {
-            (tensor.digest, tensor.dtype, tuple(tensor.shape)): tensor.parts
-            for tensor in manifest.tensors
-            if tensor.digest is not None and tensor.parts
-        }
-        self._packs = dict(manifest.packs)
+        self._base = Base.of(manifest)
 
     def commit(self, state: Any, facts: Facts) -> Commit:
         """Stores `state` as a checkpoint; it exists, durable, when this returns.
@@ -118,84 +124,101 @@ class Writer:
         parent, `StoreError` with nothing committed, or `Indeterminate` when the store never
         answered.
         """
-        draft = _Draft()
-        document = encode(state, draft.add)
-        with ThreadPoolExecutor(_HASH_THREADS) as pool:
-            draft.digests = list(pool.map(_digest_of_leaf, [leaf for _, leaf in draft.leaves]))
+        return self.store_draft(self.snapshot(state), facts)
+
+    def snapshot(self, state: Any) -> Draft:
+        """Takes `state` as it is now. Raises `Unstorable`."""
+        draft = Draft(new_checkpoint_id())
+        draft.document = encode(state, draft.add)
+        if self.staging is not None:
+            draft.slots = self.staging.take(draft.leaves)
+            draft.leaves = [
+                (n, s.leaf) for (n, _), s in zip(draft.leaves, draft.slots, strict=True)
+            ]
+        return draft
+
+    def prime(self, state: Any) -> None:
+        """Stages a state that was just restored; `check_primed` must follow before a snapshot."""
+        if self.staging is not None:
+            self.snapshot(state)
+
+    def check_primed(self) -> None:
+        """Takes for unchanged what is staged with the digest that the restored checkpoint names."""
+        slots = self.staging.slots if self.staging is not None else {}
+        for name, slot in slots.items():
+            stored = self._base.tensor(name, slot.leaf)
+            if stored is not None and blake3(slot.memory.data).hexdigest() == stored.digest:
+                slot.settle()
+
+    def store_draft(self, draft: Draft, facts: Facts) -> Commit:
+        """Stores what `snapshot` took. Raises as `commit` does; what was not stored is still owed.
+
+        The next snapshot must wait for it.
+        """
         while True:
             try:
-                return self._commit_once(draft, document, facts)
+                return self._store_once(draft, facts)
             except _PackCondemned:
                 # A drop named packs that this checkpoint meant to reuse: write all of it anew.
-                self._known = {}
-                self._packs = {}
+                self._base = Base()
 
-    def _commit_once(self, draft: _Draft, document: Any, facts: Facts) -> Commit:
+    def _store_once(self, draft: Draft, facts: Facts) -> Commit:
         self.log.refresh()
         self.log.check_fence(self.generation)
         if facts.parent is not None and facts.parent not in self.history.commits:
             raise UnknownCheckpoint(f"there is no checkpoint {facts.parent!r} to be the parent")
-        if self.history.condemned & self._packs.keys():
+        if self.history.condemned & self._base.packs.keys():
             raise _PackCondemned
-        parts, packs, stored = self._store_packs(draft)
-        manifest = self._manifest(draft, document, facts, parts, packs)
+        layout, packs, stored = self._store_pack(draft)
+        manifest = self._manifest(draft, facts, layout, packs)
         data = _checked_bytes(manifest)
         # A name that nobody else uses: this may be repeated, and replaces nothing.
         self.store.put(manifest_key(manifest.checkpoint), [data], len(data))
-        commit = self._append(manifest, DocumentRef(digest_of(data), len(data)), stored)
+        commit = self._append(
+            manifest, DocumentRef(digest_of(data), len(data)), stored, facts.missed
+        )
         self.base_on(manifest)
+        if self.staging is not None:
+            self.staging.settle()
         return commit
 
-    def _store_packs(self, draft: _Draft) -> tuple[list[list[Part]], dict[str, PackRef], int]:
-        parts: list[list[Part]] = [[] for _ in draft.leaves]
-        fresh: dict[_Content, list[int]] = {}
-        for index, (_, leaf) in enumerate(draft.leaves):
-            if leaf.size_bytes == 0:
-                continue
-            known = self._known.get(draft.content(index))
-            if known is not None:
-                parts[index] = known
-            else:
-                fresh.setdefault(draft.content(index), []).append(index)
-        packs: dict[str, PackRef] = {}
-        stored = 0
-        if fresh:
-            firsts = [indices[0] for indices in fresh.values()]
-            name = new_hex32()
-            plan = plan_pack(name, [(*draft.leaves[i], draft.digests[i]) for i in firsts])
+    def _store_pack(self, draft: Draft) -> tuple[Layout, dict[str, PackRef], int]:
+        if draft.slots is None:
+            layout = by_digest(draft.leaves, self._base)
+        else:
+            layout = by_comparison([name for name, _ in draft.leaves], draft.slots, self._base)
+        fresh: dict[str, PackRef] = {}
+        if layout.entries:
+            plan = plan_pack(new_hex32(), layout.entries)
             hashing = Hashing(plan)
-            self.store.put(pack_key(name), hashing, plan.size_bytes)
-            packs[name] = hashing.ref()
-            stored = plan.size_bytes
-            for indices, found in zip(fresh.values(), plan.ranges, strict=True):
-                for index in indices:
-                    parts[index] = [Full(found)]
-        for found in (r for several in parts for part in several for r in part_ranges(part)):
-            if found.pack not in packs:
-                packs[found.pack] = self._packs[found.pack]
-        return parts, packs, stored
+            self.store.put(pack_key(plan.name), hashing, plan.size_bytes)
+            fresh[plan.name] = hashing.ref()
+            layout.complete(hashing.ranges())
+        stored = sum(ref.size for ref in fresh.values())
+        return layout, used_packs(layout.parts, fresh, self._base.packs), stored
 
     def _manifest(
-        self, draft: _Draft, document: Any, facts: Facts,
-        parts: list[list[Part]], packs: dict[str, PackRef],
-    ) -> Manifest:  # fmt: skip
+        self, draft: Draft, facts: Facts, layout: Layout, packs: dict[str, PackRef]
+    ) -> Manifest:
         tensors = [
-            Tensor(path, leaf.kind, leaf.dtype, list(leaf.shape), digest, list_of_parts)
-            for (path, leaf), digest, list_of_parts in zip(
-                draft.leaves, draft.digests, parts, strict=True
+            Tensor(path, leaf.kind, leaf.dtype, list(leaf.shape), digest, parts)
+            for (path, leaf), digest, parts in zip(
+                draft.leaves, layout.digests, layout.parts, strict=True
             )
         ]
         return Manifest(
-            repository=self.history.repository, checkpoint=new_checkpoint_id(),
+            repository=self.history.repository, checkpoint=draft.checkpoint,
             step=facts.step, epoch=facts.epoch, increment=facts.increment, parent=facts.parent,
             finished=facts.finished, reason=for_people(facts.reason), time=now(),
             verb=for_people(facts.verb), origin=dict(facts.origin) if facts.origin else None,
             framework=FrameworkRef(facts.framework, facts.framework_version),
             about=dict(facts.about), metrics=_finite(facts.metrics), packs=packs,
-            tensors=tensors, state=document,
+            tensors=tensors, state=draft.document,
         )  # fmt: skip
 
-    def _append(self, manifest: Manifest, ref: DocumentRef, stored: int) -> Commit:
+    def _append(
+        self, manifest: Manifest, ref: DocumentRef, stored: int, missed: tuple[Missed, ...]
+    ) -> Commit:
         record_id = new_hex32()
 
         def build(history: History) -> AnyRecord:
@@ -207,16 +230,12 @@ class Writer:
                 checkpoint=manifest.checkpoint, step=manifest.step, epoch=manifest.epoch,
                 increment=manifest.increment, parent=manifest.parent, finished=manifest.finished,
                 reason=manifest.reason, manifest=ref, stored=stored, metrics=manifest.metrics,
+                missed=list(missed) or msgspec.UNSET,
             )  # fmt: skip
 
         record = self.log.append(build, claimed_generation=self.generation)
         assert isinstance(record, Commit)
         return record
-
-
-def _digest_of_leaf(leaf: TensorLeaf) -> str:
-    assert leaf.data is not None
-    return digest_of_array(leaf.data)
 
 
 def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

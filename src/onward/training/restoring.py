@@ -69,7 +69,7 @@ def _restore(
         framework.restore_for_new_budget(objects, state)
     else:
         framework.restore(objects, state)
-    run.checkpoint = manifest.checkpoint
+    run.began_from(manifest.checkpoint)
     run.counters.global_step = manifest.step
     run.counters.new_increment = verb == "continue"
     run.counters.seconds_before = float(manifest.about.get("seconds", 0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,13 +18,14 @@ from onward.errors import (
     StoreError,
 )
 from onward.frameworks.base import Framework
-from onward.repository import Commit, Facts, Writer
+from onward.repository import Facts
 from onward.training.counters import Counters
 from onward.training.loaders import Loaders
 from onward.training.metrics import Metrics, number
 from onward.training.places import Pusher
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, monotonic_s
+from onward.training.saver import Saved, Saver
 from onward.training.signals import StopRequests
 
 OWN, RANDOMNESS = "onward", "randomness"
@@ -42,7 +44,7 @@ class Run:
         *,
         objects: Mapping[str, Any],
         framework: Framework,
-        writer: Writer,
+        saver: Saver,
         verb: str,
         increment: int,
         loaders: Loaders,
@@ -57,11 +59,9 @@ class Run:
         """How this run began: `fresh`, `resume`, `continue` or `branch`."""
         self.increment = increment
         """Which round of learning this is, from 1."""
-        self.checkpoint: str | None = None
-        """Id of the newest checkpoint of this run, or of the one that it began from."""
         self._objects = dict(objects)
         self._framework = framework
-        self._writer = writer
+        self._saver = saver
         self._loaders = loaders
         self.counters = Counters(loaders)
         self._policy = policy
@@ -98,6 +98,11 @@ class Run:
     def increment_step(self) -> int:
         """Optimizer steps in this increment."""
         return self.counters.increment_step
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Id of the newest checkpoint of this run, or of the one that it began from."""
+        return self._saver.newest
 
     @property
     def epoch(self) -> int:
@@ -161,6 +166,8 @@ class Run:
             self.counters.epoch = epoch + 1
             self._loaders.end_epoch(epoch + 1)
             if settled and (self._policy.every_epoch or self._save_wanted):
+                # The next step is in the next epoch: this save waits for its turn.
+                self._learn_how_it_ended(wait=True)
                 self._save_softly(self._save_wanted or f"end of epoch {epoch + 1}")
             self._obey_signal()
 
@@ -181,6 +188,7 @@ class Run:
         self.counters.global_step += 1
         self.counters.increment_step += 1
         self._loaders.consumed()
+        self._learn_how_it_ended()
         now_s = monotonic_s()
         if self._rates_seen < 100:
             self._watch_rates()
@@ -216,17 +224,29 @@ class Run:
 
     # Saving.
 
-    def save(self, reason: str = "asked for") -> str | None:
-        """Saves now and returns the checkpoint's id.
+    def save(self, reason: str = "asked for", *, wait: bool = True) -> str | None:
+        """Saves the state as it is now and returns the checkpoint's id.
+
+        With `wait` it exists, durable, when this returns. Without, it is stored behind the loop's
+        back; if another save is on its way, this one follows after the first step that finds it
+        done, and None is returned.
 
         A checkpoint holds the state after an optimizer step or at an epoch's end, where the loop
         can take it up again exactly. Called elsewhere (among accumulated gradients, or after the
         last batch of an epoch) it saves at the next such place instead, and returns None.
         """
-        if not self._at_a_place_to_save():
+        if wait:
+            self._learn_how_it_ended(wait=True)
+        if self._saver.busy or not self._at_a_place_to_save():
             self._save_wanted = reason
             return None
-        return self._commit(reason, finished=False).checkpoint
+        if wait:
+            return self._save_now(reason, finished=False)
+        return self._start_save(reason)
+
+    def wait(self) -> None:
+        """Waits until the save that is on its way is durable, or says how it failed."""
+        self._learn_how_it_ended(wait=True)
 
     def finish(self, **metrics: Any) -> None:
         """Ends the increment: saves it as finished, waits until everything is stored and pushed.
@@ -248,23 +268,28 @@ class Run:
                 f"increment {self.increment} trained at a learning rate of zero",
                 do="build the scheduler for this increment's own steps",
             )
-        self._commit("finished", finished=True)
+        self._learn_how_it_ended(wait=True)
+        self._save_now("finished", finished=True)
         self._finished = True
         self.close()
 
     def close(self) -> None:
-        """Lets go of signals and hooks, and waits for the last push. Does not save."""
+        """Lets go of signals and hooks; waits for the save on its way and the last push.
+
+        Does not save.
+        """
         if not self._open:
             return
         self._open = False
         self._signals.remove()
         for remove in self._hooks:
             remove()
-        try:
+        with ExitStack() as stack:  # each of these, whatever became of the one before
+            stack.callback(self._reporter.close)
             if self._pusher is not None:
-                self._pusher.finish()
-        finally:
-            self._reporter.close()
+                stack.callback(self._pusher.finish)
+            stack.callback(self._saver.close)
+            self._learn_how_it_ended(wait=True)
 
     def __enter__(self) -> Self:
         return self
@@ -296,14 +321,40 @@ class Run:
         self._policy.saved(step=self.global_step, now_s=monotonic_s())
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
+        if self._saver.newest is not None:
+            self._prime_before_first_step()
         if self._pusher is not None:
             self._pusher.start()
+
+    def began_from(self, checkpoint: str) -> None:
+        """The next checkpoint is a child of this one, which was just restored."""
+        self._saver.newest = checkpoint
 
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
         """Sets the generators when the loop gets to where the checkpoint was taken."""
         self._pending_randomness = tree
 
     # Details.
+
+    def _prime_before_first_step(self) -> None:
+        """What was restored is staged before training changes it, but no sooner: who only looks
+        at a model needs no second copy of it.
+        """
+        hooks: list[Callable[[], None]] = []
+
+        def prime() -> None:
+            for remove in hooks:
+                remove()
+            self._saver.prime(self._framework.capture(self._objects))
+
+        for value in self._objects.values():
+            remove = self._framework.before_optimizer_step(value, prime)
+            if remove is not None:
+                hooks.append(remove)
+        if hooks:
+            self._hooks += hooks
+        else:
+            prime()
 
     def _state(self) -> dict[str, Any]:
         state = self._framework.capture({**self._objects, OWN: self.counters})
@@ -312,55 +363,82 @@ class Run:
         state[RANDOMNESS] = pending if pending is not None else self._framework.capture_randomness()
         return state
 
-    def _commit(self, reason: str, *, finished: bool) -> Commit:
-        self._raise_push_failure()
-        commit = self._writer.commit(
-            self._state(),
-            Facts(
-                step=self.global_step,
-                epoch=self.counters.epochs_before + self.epoch,
-                increment=self.increment,
-                parent=self.checkpoint,
-                finished=finished,
-                reason=reason,
-                verb=self.verb,
-                framework=self._framework.name,
-                framework_version=self._framework.version(),
-                origin=self._origin,
-                about={
-                    **self._about,
-                    "data": self._loaders.about(),
-                    "seconds": round(
-                        self.counters.seconds_before + monotonic_s() - self._began_s, 3
-                    ),
-                },
-                metrics=self._metrics.numbers(),
-            ),
+    def _facts(self, reason: str, *, finished: bool) -> Facts:
+        about = {
+            **self._about,
+            "data": self._loaders.about(),
+            "seconds": round(self.counters.seconds_before + monotonic_s() - self._began_s, 3),
+        }
+        saving = self._policy.about()
+        return Facts(
+            step=self.global_step,
+            epoch=self.counters.epochs_before + self.epoch,
+            increment=self.increment,
+            parent=None,  # the saver knows
+            finished=finished,
+            reason=reason,
+            verb=self.verb,
+            framework=self._framework.name,
+            framework_version=self._framework.version(),
+            origin=self._origin,
+            about={**about, "saving": saving} if saving else about,
+            metrics=self._metrics.numbers(),
         )
-        self.checkpoint = commit.checkpoint
+
+    def _save_now(self, reason: str, *, finished: bool) -> str:
+        """Saves in this thread; raises what went wrong."""
+        self._raise_push_failure()
+        facts = self._facts(reason, finished=finished)
+        saved = self._saver.now(self._state(), facts)
         self._save_wanted = ""
         self._policy.saved(step=self.global_step, now_s=monotonic_s())
-        self._report(saved=commit.checkpoint, reason=reason)
-        return commit
+        if saved.error is not None:
+            raise saved.error
+        return self._tell(saved)
+
+    def _start_save(self, reason: str) -> str:
+        self._raise_push_failure()
+        checkpoint = self._saver.start(self._state(), self._facts(reason, finished=False))
+        self._save_wanted = ""
+        self._policy.saved(step=self.global_step, now_s=monotonic_s())
+        return checkpoint
 
     def _save_softly(self, reason: str) -> None:
-        """Saves; a store that fails costs the checkpoint, not the training (unless asked to)."""
-        try:
-            self._commit(reason, finished=False)
-        except (Fenced, Conflict):
-            raise
-        except (StoreError, RepositoryError) as error:
-            if self._on_save_failure == "stop":
-                raise
-            self._reporter.say(f"step {self.global_step} was NOT saved, training goes on: {error}")
-            self._policy.saved(step=self.global_step, now_s=monotonic_s())
+        """Saves in the background, or, while another save is on its way, after a later step."""
+        if self._saver.busy:
+            self._save_wanted = reason
+        else:
+            self._start_save(reason)
+            self._learn_how_it_ended()  # without a staging copy it has
+
+    def _learn_how_it_ended(self, *, wait: bool = False) -> None:
+        """A store that fails costs the checkpoint, not the training (unless asked to)."""
+        saved = self._saver.ended(wait=wait)
+        if saved is None:
+            return
+        error = saved.error
+        if error is None:
+            self._policy.observe(stall_s=saved.stall_s, durable_s=saved.durable_s)
+            self._tell(saved)
+            return
+        harmless = isinstance(error, StoreError | RepositoryError)
+        if isinstance(error, Fenced | Conflict) or not harmless or self._on_save_failure == "stop":
+            raise error
+        self._reporter.say(f"step {saved.step} was NOT saved, training goes on: {error}")
+
+    def _tell(self, saved: Saved) -> str:
+        assert saved.commit is not None
+        commit = saved.commit
+        self._report(saved=commit.checkpoint, reason=commit.reason, step=commit.step)
+        return commit.checkpoint
 
     def _stop(self) -> None:
         name = self._signals.requested
-        commit = self._commit(name, finished=False)
+        self._learn_how_it_ended(wait=True)
+        checkpoint = self._save_now(name, finished=False)
         code = self._signals.exit_code
         self._reporter.say(
-            f"{name}: saved step {self.global_step} as {commit.checkpoint} and stopping; "
+            f"{name}: saved step {self.global_step} as {checkpoint} and stopping; "
             "run the same command again to go on"
         )
         self.close()
@@ -400,7 +478,8 @@ class Run:
 
     def _report(self, **more: Any) -> None:
         batch, batches = self._loaders.place()
-        self._reporter.progress(
-            step=self.global_step, epoch=self._shown_epoch, batch=batch, batches=batches,
-            metrics=self._metrics.numbers(), **more,
-        )  # fmt: skip
+        facts = {
+            "step": self.global_step, "epoch": self._shown_epoch, "batch": batch,
+            "batches": batches, "metrics": self._metrics.numbers(),
+        }  # fmt: skip
+        self._reporter.progress(**{**facts, **more})

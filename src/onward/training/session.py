@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import socket
@@ -15,15 +16,19 @@ from onward.errors import UsageError
 from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
 from onward.repository import Repository, Writer, exists, open_or_create, open_repository
+from onward.repository.staging import Staging
 from onward.stores import LocalStore, open_store, parse
 from onward.training.environment import Environment, read_environment
+from onward.training.interval import MeasuredInterval
 from onward.training.loaders import Loaders
+from onward.training.memory import available_bytes
 from onward.training.opening import Asked
 from onward.training.places import Pusher, claim_working_copy
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, reporter_for
 from onward.training.restoring import bring_to, check_fits
 from onward.training.run import OWN, RANDOMNESS, Run
+from onward.training.saver import Saver
 
 Verb = Literal["auto", "resume", "continue", "branch"]
 
@@ -35,9 +40,12 @@ def open(
     checkpoint: str = "",
     branch_from: str = "",
     seed: int = 0,
+    save_every: Literal["auto"] | None = None,
     save_every_steps: int | None = None,
     save_every_seconds: float | None = 600.0,
     save_every_epoch: bool = True,
+    mtbf_hours: float = 24.0,
+    staging: bool = True,
     on_save_failure: Literal["warn", "stop"] = "warn",
     on_damage: Literal["raise", "fall-back"] = "raise",
     single_writer: bool = False,
@@ -58,8 +66,12 @@ def open(
     instead of the newest. `seed` decides the order of samples. `config` (plain values) is kept for
     people and for `onward diff`.
 
-    Triggers to save combine; `on_save_failure="stop"` turns a failed save from a warning into an
-    error. `on_damage="fall-back"` passes over damaged checkpoints.
+    Triggers to save combine; each save is copied at once and stored behind the loop's back, one at
+    a time. `save_every="auto"` measures what a save costs and chooses the seconds for a machine
+    that fails every `mtbf_hours`. `staging=False` does without the second copy of the state in
+    memory; training then waits while a checkpoint is stored.
+    `on_save_failure="stop"` turns a failed save from a warning into an error.
+    `on_damage="fall-back"` passes over damaged checkpoints.
 
     Raises `Mismatch` with every difference at once before anything is touched, `WrongVerb`,
     `Damaged`, `UnsafeStore`, `BadURL`, `StoreError`.
@@ -85,10 +97,13 @@ def open(
         branch_from=branch_from or agent.branch_from,
         on_damage=agent.on_damage or on_damage,
     )
-    policy = SavePolicy(
-        save_every_steps if agent.save_every_steps is None else agent.save_every_steps,
-        save_every_seconds if agent.save_every_seconds is None else agent.save_every_seconds,
-        save_every_epoch,
+    policy = _policy(
+        agent,
+        every=save_every,
+        steps=save_every_steps,
+        seconds=save_every_seconds,
+        epoch=save_every_epoch,
+        mtbf_hours=mtbf_hours,
     )
     framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
@@ -97,11 +112,13 @@ def open(
             place, agent, asked, reporter,
             framework=framework, objects=objects, single_writer=single_writer,
         )  # fmt: skip
+        if staging:
+            writer.staging = Staging(available_bytes=available_bytes)
         beginning = asked.decide(repository)
         run = Run(
             objects=objects,
             framework=framework,
-            writer=writer,
+            saver=Saver(writer, parent=None, say=reporter.say),
             verb=beginning.verb,
             increment=beginning.increment,
             loaders=Loaders(
@@ -126,6 +143,35 @@ def open(
     reporter.say(beginning.sentence())
     run.begin()
     return run
+
+
+def _policy(
+    agent: Environment,
+    *,
+    every: str | None,
+    steps: int | None,
+    seconds: float | None,
+    epoch: bool,
+    mtbf_hours: float,
+) -> SavePolicy:
+    """What the script asks for, but for what `onward run` was told."""
+    if every not in (None, "auto"):
+        raise UsageError(
+            f"save_every is {every!r}",
+            do='use "auto", or save_every_steps=… or save_every_seconds=…',
+        )
+    if agent.save_every_seconds is not None:
+        every, seconds = None, agent.save_every_seconds
+    if agent.save_every:
+        every, mtbf_hours = agent.save_every, agent.mtbf_hours or mtbf_hours
+    if not (mtbf_hours > 0 and math.isfinite(mtbf_hours)):
+        raise UsageError(f"mtbf_hours is {mtbf_hours!r}", do="give a positive number of hours")
+    return SavePolicy(
+        steps if agent.save_every_steps is None else agent.save_every_steps,
+        seconds,
+        epoch,
+        MeasuredInterval(mtbf_hours * 3600) if every == "auto" else None,
+    )
 
 
 def _check_objects(objects: Mapping[str, Any]) -> None:

@@ -1,0 +1,307 @@
+"""The staging copy: the last saved state on the host. Copying into it is also the comparison.
+
+The memory is reserved once and reused, because fresh pages cost several times what copying costs.
+Comparison is by bytes, so that not-a-number and negative zero are what they are.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from onward.frameworks.base import TensorLeaf
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+RowNumbers: TypeAlias = npt.NDArray[np.int64]
+
+NONE: RowNumbers = np.empty(0, dtype=np.int64)
+
+_ALIGNMENT = 64
+_SPAN_BYTES = 16 << 20  # what one thread takes at a time
+_BLOCK_BYTES = 1 << 20  # compared and then copied while it is still in the cache
+_SMALL_BYTES = 64 << 10  # not worth a row patch, nor a task of its own
+_MIN_ROWS = 16
+_GLANCE_ROWS = 64
+_HUGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
+_NOT_IN_CHILDREN = getattr(mmap, "MADV_DONTFORK", None)
+
+
+class TooLarge(Exception):
+    """The machine has too little memory left for a staging copy."""
+
+    def __init__(self, needed_bytes: int, available_bytes: int) -> None:
+        super().__init__(f"{needed_bytes:,} bytes are needed, {available_bytes:,} are available")
+
+
+@dataclass(slots=True)
+class Slot:
+    """One tensor's place in the staging copy, and what became of it since it was last stored."""
+
+    leaf: TensorLeaf
+    """Describes the tensor; its data is the staged bytes."""
+    everything: bool = True
+    """Whether all of it counts as changed; else `rows` do."""
+    rows: RowNumbers = field(default_factory=lambda: NONE)
+
+    @property
+    def memory(self) -> Bytes:
+        assert self.leaf.data is not None
+        return self.leaf.data
+
+    @property
+    def changed(self) -> bool:
+        return self.everything or self.rows.size > 0
+
+    def add(self, everything: bool, rows: RowNumbers) -> None:
+        """Adds what changed between two copies: a save that failed is still owed."""
+        self.everything = self.everything or everything
+        if self.everything:
+            self.rows = NONE
+        elif rows.size:
+            self.rows = np.union1d(self.rows, rows) if self.rows.size else rows
+
+    def settle(self) -> None:
+        """What is staged is stored."""
+        self.everything, self.rows = False, NONE
+
+
+class Staging:
+    """Slots by name. Use it from one thread at a time; it spreads the copying over all cores."""
+
+    def __init__(
+        self,
+        *,
+        threads: int | None = None,
+        available_bytes: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.slots: dict[str, Slot] = {}
+        self._available_bytes = available_bytes
+        count = threads or len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="onward-copy")
+
+    def missing_bytes(self, leaves: Iterable[tuple[str, TensorLeaf]]) -> int:
+        """How much memory `take` would have to reserve for these leaves."""
+        return sum(_padded(leaf) for name, leaf in leaves if not self._fits(name, leaf))
+
+    def take(self, leaves: Sequence[tuple[str, TensorLeaf]]) -> list[Slot]:
+        """Copies the leaves, which must carry data, and forgets all other slots.
+
+        When it returns, the live tensors may change. Raises `TooLarge`, with nothing done, if the
+        machine lacks the memory for it.
+        """
+        slots = self._slots_for(leaves)
+        # Tasks in an order of their own, so that no thread is left with the largest at the end.
+        tasks = [task for pair in zip(leaves, slots, strict=True) for task in _tasks(*pair)]
+        tasks.sort(key=lambda task: -task.size_bytes)
+        small = [task for task in tasks if task.size_bytes < _SMALL_BYTES]
+        large = tasks[: len(tasks) - len(small)]
+        done = self._pool.map(_do, large) if large else iter(())
+        for task in small:
+            _do(task)
+        for _ in done:
+            pass
+        found: dict[int, list[_Task]] = {}
+        for task in tasks:
+            found.setdefault(id(task.slot), []).append(task)
+        for slot in slots:
+            slot.add(*_together(slot.leaf, found.get(id(slot), [])))
+        return slots
+
+    def settle(self) -> None:
+        """All that is staged is stored: the next comparison is against it."""
+        for slot in self.slots.values():
+            slot.settle()
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        self._pool.shutdown()
+        self.slots = {}
+
+    def _fits(self, name: str, leaf: TensorLeaf) -> bool:
+        slot = self.slots.get(name)
+        return slot is not None and _kind(slot.leaf) == _kind(leaf)
+
+    def _slots_for(self, leaves: Sequence[tuple[str, TensorLeaf]]) -> list[Slot]:
+        missing = self.missing_bytes(leaves)
+        available = self._available_bytes()
+        if available is not None and missing > available:
+            raise TooLarge(missing, available)
+        arena = _reserve(missing) if missing else np.empty(0, dtype=np.uint8)
+        slots: dict[str, Slot] = {}
+        start = 0
+        for name, leaf in leaves:
+            if self._fits(name, leaf):
+                slots[name] = self.slots[name]
+                continue
+            memory = arena[start : start + leaf.size_bytes]
+            slots[name] = Slot(TensorLeaf(leaf.dtype, leaf.shape, leaf.kind, memory))
+            start += _padded(leaf)
+        self.slots = slots
+        return [slots[name] for name, _ in leaves]
+
+
+def _kind(leaf: TensorLeaf) -> tuple[str, tuple[int, ...], str]:
+    return (leaf.dtype, leaf.shape, leaf.kind)
+
+
+def _padded(leaf: TensorLeaf) -> int:
+    return leaf.size_bytes + -leaf.size_bytes % _ALIGNMENT
+
+
+def _reserve(size_bytes: int) -> Bytes:
+    """Memory that is no child's: a data worker that was forked must not make it be copied."""
+    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for advice in (_HUGE_PAGES, _NOT_IN_CHILDREN):
+        if advice is not None:
+            try:
+                memory.madvise(advice)
+            except OSError:  # a kernel without it: slower, or more memory, but right
+                continue
+    return np.frombuffer(memory, dtype=np.uint8)
+
+
+# Copying and comparing.
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """Some rows of one tensor, for one thread. `rows` and `everything` are what it found."""
+
+    slot: Slot
+    live: Bytes
+    staged: Bytes
+    row_bytes: int
+    first_row: int
+    everything: bool = False
+    rows: RowNumbers = field(default_factory=lambda: NONE)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.live.size
+
+
+def _tasks(named: tuple[str, TensorLeaf], slot: Slot) -> Iterator[_Task]:
+    leaf = named[1]
+    assert leaf.data is not None
+    row_bytes = row_bytes_of(leaf)
+    step = max(1, _SPAN_BYTES // row_bytes) * row_bytes if row_bytes else _SPAN_BYTES
+    for start in range(0, leaf.data.size, step):
+        live, staged = leaf.data[start : start + step], slot.memory[start : start + step]
+        yield _Task(slot, live, staged, row_bytes, start // row_bytes if row_bytes else 0)
+
+
+def row_bytes_of(leaf: TensorLeaf) -> int:
+    """The length of a row where a patch of rows could pay, else 0."""
+    if leaf.size_bytes < _SMALL_BYTES or not leaf.shape or leaf.shape[0] < _MIN_ROWS:
+        return 0
+    row_bytes = leaf.size_bytes // leaf.shape[0]
+    return row_bytes if row_bytes <= _BLOCK_BYTES else 0
+
+
+def _do(task: _Task) -> None:
+    if task.slot.everything:  # new, or owed in full anyway
+        np.copyto(task.staged, task.live)
+    elif task.row_bytes:
+        _take_rows(task)
+    else:
+        _take_whole(task)
+
+
+def _take_whole(task: _Task) -> None:
+    seen = task.size_bytes >= _SMALL_BYTES and _glance(task, 1)
+    if not seen and _equal(task.live, task.staged):
+        return
+    np.copyto(task.staged, task.live)
+    task.everything = True
+
+
+def _take_rows(task: _Task) -> None:
+    """A dense tensor does not pay for a comparison: a glance at some rows decides that.
+
+    The rows lie apart, because the first ones of an embedding table are often the busiest.
+    """
+    if _glance(task, task.row_bytes) * 2 > _GLANCE_ROWS:
+        np.copyto(task.staged, task.live)
+        task.everything = True
+        return
+    found: list[RowNumbers] = []
+    step = max(1, _BLOCK_BYTES // task.row_bytes) * task.row_bytes
+    for start in range(0, task.live.size, step):
+        live, staged = task.live[start : start + step], task.staged[start : start + step]
+        rows = _changed_rows(live, staged, task.row_bytes)
+        if rows.size * 2 > live.size // task.row_bytes:
+            np.copyto(staged, live)
+        elif rows.size:
+            wide = _widest(task.row_bytes)
+            to = staged.view(wide).reshape(-1, task.row_bytes // np.dtype(wide).itemsize)
+            to[rows] = live.view(wide).reshape(to.shape)[rows]
+        if rows.size:
+            found.append(rows + (task.first_row + start // task.row_bytes))
+    if found:
+        task.rows = np.concatenate(found)
+
+
+def _glance(task: _Task, row_bytes: int) -> int:
+    """How many of some rows, evenly spread, have changed."""
+    count = task.live.size // row_bytes
+    chosen = np.linspace(0, count - 1, min(count, _GLANCE_ROWS)).astype(np.int64)
+    live = task.live.reshape(count, row_bytes)[chosen]
+    staged = task.staged.reshape(count, row_bytes)[chosen]
+    return int((live != staged).any(axis=1).sum())
+
+
+def _equal(live: Bytes, staged: Bytes) -> bool:
+    for start in range(0, live.size, _BLOCK_BYTES):
+        one, other = live[start : start + _BLOCK_BYTES], staged[start : start + _BLOCK_BYTES]
+        wide = _widest(one.size)
+        if not np.array_equal(one.view(wide), other.view(wide)):
+            return False
+    return True
+
+
+def _changed_rows(live: Bytes, staged: Bytes, row_bytes: int) -> RowNumbers:
+    """The numbers of the rows that differ, ascending."""
+    wide = _widest(row_bytes)
+    flags = np.not_equal(live.view(wide), staged.view(wide))
+    per_row = row_bytes // np.dtype(wide).itemsize
+    if per_row == 1:
+        return np.flatnonzero(flags)
+    if per_row % 8:
+        return np.flatnonzero(flags.reshape(-1, per_row).any(axis=1))
+    # Eight flags at a time, column by column: several times as fast as any(axis=1).
+    words = flags.view(np.uint64).reshape(-1, per_row // 8)
+    if words.shape[1] > 32:
+        return np.flatnonzero(np.bitwise_or.reduce(words, axis=1))
+    marks = words[:, 0].copy()
+    for column in range(1, words.shape[1]):
+        np.bitwise_or(marks, words[:, column], out=marks)
+    return np.flatnonzero(marks)
+
+
+def _widest(size_bytes: int) -> str:
+    for width in (8, 4, 2):
+        if size_bytes % width == 0:
+            return f"u{width}"
+    return "u1"
+
+
+def _together(leaf: TensorLeaf, tasks: Sequence[_Task]) -> tuple[bool, RowNumbers]:
+    """What all tasks of one tensor found; a dense span counts as all of its rows."""
+    if not any(task.everything or task.rows.size for task in tasks):
+        return False, NONE
+    if not tasks[0].row_bytes or all(task.everything for task in tasks):
+        return True, NONE
+    rows = [
+        np.arange(task.first_row, task.first_row + task.live.size // task.row_bytes)
+        if task.everything
+        else task.rows
+        for task in sorted(tasks, key=lambda task: task.first_row)
+    ]
+    return False, np.concatenate(rows)

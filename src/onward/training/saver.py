@@ -1,0 +1,145 @@
+"""Saving behind the training loop's back: one checkpoint at a time, in order, none forgotten."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from onward.errors import OnwardError
+from onward.repository import Commit, Draft, Facts, Writer
+from onward.repository.records import Missed, for_people
+from onward.repository.staging import TooLarge
+from onward.training.reporting import monotonic_s
+
+# Against training that takes every core: less than a twentieth of one, and all that is idle.
+_NICENESS = 15
+_MISSED_TOLD = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """How one save ended: a commit, or the error that it met."""
+
+    step: int
+    commit: Commit | None
+    error: OnwardError | None
+    stall_s: float
+    """How long the training loop stood still for it."""
+    durable_s: float
+    """From when it was asked for until it was durable."""
+
+
+class Saver:
+    """Stores the states that it is given, each as a child of the one before it.
+
+    With a staging copy, `start` returns when the state is copied; without, when it is stored.
+    """
+
+    def __init__(self, writer: Writer, *, parent: str | None, say: Callable[[str], None]) -> None:
+        self.newest = parent
+        """The newest checkpoint that exists: the next one's parent."""
+        self.after_commit: list[Callable[[Commit], None]] = []
+        """Called in the storing thread. An error of theirs is warned about, and no more."""
+        self._writer = writer
+        self._say = say
+        self._pool = ThreadPoolExecutor(1, "onward-save", initializer=_give_way)
+        self._future: Future[Saved] | None = None
+        self._priming: Future[None] | None = None
+        self._missed: list[Missed] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a save is on its way, so that the next one must wait for its turn."""
+        return self._future is not None or (self._priming is not None and not self._priming.done())
+
+    def prime(self, state: Any) -> None:
+        """Compares the next save with `state`, as far as it is what was just restored."""
+        try:
+            self._writer.prime(state)
+        except TooLarge as error:
+            self._do_without_staging(error)
+        else:
+            self._priming = self._pool.submit(self._writer.check_primed)
+
+    def start(self, state: Any, facts: Facts) -> str:
+        """Saves `state` in the background, once nothing else is on its way; returns its id."""
+        assert self._future is None
+        began_s = monotonic_s()
+        draft = self._snapshot(state)
+        stall_s = monotonic_s() - began_s
+        if draft.slots is None:
+            self._future = Future()
+            saved = self._store(draft, facts, began_s, stall_s)
+            self._future.set_result(replace(saved, stall_s=saved.durable_s))
+        else:
+            self._future = self._pool.submit(self._store, draft, facts, began_s, stall_s)
+        return draft.checkpoint
+
+    def now(self, state: Any, facts: Facts) -> Saved:
+        """Saves `state` in this thread; nothing else may be on its way."""
+        assert self._future is None
+        began_s = monotonic_s()
+        draft = self._snapshot(state)
+        return self._store(draft, facts, began_s, monotonic_s() - began_s)
+
+    def ended(self, *, wait: bool = False) -> Saved | None:
+        """How the save in the background ended, told once; None if there is none or it goes on."""
+        future = self._future
+        if future is None or not (wait or future.done()):
+            return None
+        saved = future.result()
+        self._future = None
+        return saved
+
+    def close(self) -> None:
+        """Lets go of threads and memory. What is on its way is stored first."""
+        self._pool.shutdown()
+        if self._writer.staging is not None:
+            self._writer.staging.close()
+
+    def _snapshot(self, state: Any) -> Draft:
+        if self._priming is not None:
+            priming, self._priming = self._priming, None
+            priming.result()
+        try:
+            return self._writer.snapshot(state)
+        except TooLarge as error:
+            self._do_without_staging(error)
+            return self._writer.snapshot(state)
+
+    def _do_without_staging(self, error: TooLarge) -> None:
+        self._say(
+            f"there is too little memory for a second copy of the state ({error}): training waits "
+            "while a checkpoint is stored; staging=False says so from the start"
+        )
+        assert self._writer.staging is not None
+        self._writer.staging.close()
+        self._writer.staging = None
+
+    def _store(self, draft: Draft, facts: Facts, began_s: float, stall_s: float) -> Saved:
+        facts = replace(facts, parent=self.newest, missed=tuple(self._missed[:_MISSED_TOLD]))
+        try:
+            commit = self._writer.store_draft(draft, facts)
+        except OnwardError as error:
+            self._missed.append(Missed(facts.step, for_people(str(error))))
+            return Saved(facts.step, None, error, stall_s, monotonic_s() - began_s)
+        self._missed = []
+        self.newest = commit.checkpoint
+        durable_s = monotonic_s() - began_s
+        for call in self.after_commit:
+            try:
+                call(commit)
+            except OnwardError as error:
+                self._say(str(error))
+        return Saved(facts.step, commit, None, stall_s, durable_s)
+
+
+def _give_way() -> None:
+    """Makes the calling thread yield to training wherever both want a core."""
+    with suppress(OSError, AttributeError):  # only Linux has priorities of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
