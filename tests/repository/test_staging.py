@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 def leaf_of(array: Any, dtype: str = "U8") -> TensorLeaf:
     """A leaf that shares the memory of `array`, as live tensors do."""
-    shape = array.shape[:-1] + (array.shape[-1] * array.itemsize // ITEM_BYTES[dtype],)
+    shape = (*array.shape[:-1], array.shape[-1] * array.itemsize // ITEM_BYTES[dtype])
     return TensorLeaf(dtype, shape, "numpy", array.reshape(-1).view(np.uint8))
 
 
