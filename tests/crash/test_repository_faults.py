@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import pytest
 
 from onward.errors import Fenced, Indeterminate, NoSpace, OnwardError, Unreachable
 from onward.repository import Repository, Writer, open_or_create
+from onward.repository.staging import Staging
 from onward.stores import (
     Died,
     Fault,
@@ -37,6 +40,7 @@ from tests.repository.outputs import (
     facts,
     filled,
     going_on,
+    leaf,
     look,
     objects,
     opened,
@@ -78,6 +82,36 @@ def _many_records(repository: Repository, writer: Writer) -> None:
     repository.set_alias("other", None)
 
 
+def _with_table(step: int, *, every: int) -> dict[str, Any]:
+    """A state with a table of which one row in so many is other at each step."""
+    table = np.zeros((256, 256), dtype=np.uint8)
+    for number in range(step + 1):
+        table[number % every :: every] = number
+    return {**state(step), "table": leaf(table)}
+
+
+def _stage(repository: Repository, writer: Writer, *, steps: range, every: int) -> None:
+    writer.staging = Staging(threads=1)
+    parent = at_step(repository, 3)
+    for step in steps:
+        parent = writer.commit(_with_table(step, every=every), facts(step, parent))
+
+
+def _save_rows(repository: Repository, writer: Writer) -> None:
+    writer.commit(_with_table(11, every=10), facts(11, at_step(repository, 10)))
+    assert _parts_of_table(writer) == ["Full", "Rows"]
+
+
+def _rebase(repository: Repository, writer: Writer) -> None:
+    writer.commit(_with_table(16, every=3), facts(16, at_step(repository, 15)))
+    assert _parts_of_table(writer) == ["Full"]
+
+
+def _parts_of_table(writer: Writer) -> list[str]:
+    # Not read from the store, where that would be one more call that may fail.
+    return [type(part).__name__ for part in writer._base.by_name["table"].parts]
+
+
 _SAVE = Operation("save", _save, lambda old: old.and_checkpoint(4, state(4)))
 _OPERATIONS = [
     _SAVE,
@@ -100,6 +134,18 @@ _OPERATIONS = [
         "drop",
         lambda repository, _: repository.drop([at_step(repository, 2).checkpoint]),
         lambda old: old.without(2),
+    ),
+    Operation(
+        "save-with-rows",
+        _save_rows,
+        lambda old: old.and_checkpoint(11, _with_table(11, every=10)),
+        partial(_stage, steps=range(10, 11), every=10),
+    ),
+    Operation(
+        "save-that-rebases",
+        _rebase,
+        lambda old: old.and_checkpoint(16, _with_table(16, every=3)),
+        partial(_stage, steps=range(10, 16), every=3),
     ),
     replace(_SAVE, name="save-with-a-summary", prepare=_many_records),
     replace(_SAVE, name="save-whose-packs-were-dropped", prepare=_base_on_what_is_dropped),
