@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from onward.errors import Damaged
-from onward.repository import Repository, open_repository, read_state, reading, verify
+from onward.repository import Repository, filling, open_repository, read_state, verify
 from onward.repository.documents import digest_of
 from onward.stores import FaultPlan, Faulty, MemoryStore
 from tests.repository.forging import forge_manifest
@@ -19,6 +19,9 @@ from tests.repository.outputs import facts, going_on, leaf, new_output, opened, 
 
 Array = npt.NDArray[Any]
 Part = dict[str, Any]
+
+_PIECES = [(8 << 20, 1 << 20), (100, 64), (1, 1), (7, 1000), (1000, 7), (1 << 20, 0)]
+"""Lengths of a piece, and of what is short: together, taken apart, or both."""
 
 
 class Workshop:
@@ -89,9 +92,12 @@ def _blocks(shape: tuple[int, ...], chosen: random.Random) -> list[tuple[slice, 
 
 
 @pytest.mark.parametrize("seed", range(scaled(40, 2000)))
-def test_any_mixture_of_regions_and_rows(seed: int) -> None:
+def test_any_mixture_of_regions_and_rows(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Blocks from any number of packs give the tensor; patches replace rows, later ones win."""
     chosen = random.Random(seed)
+    piece, small = _PIECES[seed % len(_PIECES)]
+    monkeypatch.setattr(filling, "_PIECE_BYTES", piece)
+    monkeypatch.setattr(filling, "_SMALL_BYTES", small)
     numbers = np.random.default_rng(seed)
     shape = tuple(chosen.randrange(1, 7) for _ in range(chosen.randrange(1, 4)))
     dtype = chosen.choice(["float32", "int64", "uint8", "bool", "complex128", "float16"])
@@ -228,13 +234,13 @@ def test_same_bytes_in_another_shape() -> None:
     _is(open_repository(workshop.store), whole.reshape(8, 3))
 
 
-@pytest.mark.parametrize(("large", "coalesced"), [(64, 100), (1, 1), (7, 1000), (1 << 20, 0)])
+@pytest.mark.parametrize(("piece", "small"), _PIECES)
 def test_reading_in_pieces_of_any_size(
-    monkeypatch: pytest.MonkeyPatch, large: int, coalesced: int
+    monkeypatch: pytest.MonkeyPatch, piece: int, small: int
 ) -> None:
     """How ranges are put together and taken apart for reading does not show."""
-    monkeypatch.setattr(reading, "_LARGE_BYTES", large)
-    monkeypatch.setattr(reading, "_COALESCE_BYTES", coalesced)
+    monkeypatch.setattr(filling, "_PIECE_BYTES", piece)
+    monkeypatch.setattr(filling, "_SMALL_BYTES", small)
     store = MemoryStore()
     repository = new_output(store)
     numbers = np.random.default_rng(0)

@@ -64,6 +64,16 @@ class FaultyFileSystem:
         call = lambda: self._beneath.read(path, start, size_bytes)  # noqa: E731
         return self.plan.perform("read", str(path), call)
 
+    def open_existing(self, path: Path) -> int:
+        return self.plan.perform("open_existing", str(path), lambda: self._opened_existing(path))
+
+    def read_into(self, file: int, start: int, target: memoryview) -> int:
+        call = lambda: self._beneath.read_into(file, start, target)  # noqa: E731
+        return self.plan.perform("read_into", str(file), call)
+
+    def length(self, file: int) -> int:
+        return self.plan.perform("length", str(file), lambda: self._beneath.length(file))
+
     def facts(self, path: Path) -> Facts:
         return self.plan.perform("facts", str(path), lambda: self._beneath.facts(path))
 
@@ -75,6 +85,11 @@ class FaultyFileSystem:
 
     def _opened(self, path: Path) -> int:
         file = self._beneath.open_new(path)
+        self._open.add(file)
+        return file
+
+    def _opened_existing(self, path: Path) -> int:
+        file = self._beneath.open_existing(path)
         self._open.add(file)
         return file
 
@@ -132,7 +147,8 @@ class RecordingFileSystem(RealFileSystem):
 
     def close(self, file: int) -> None:
         super().close(file)
-        self.done.append(Done("close", Path(), self._files.pop(file)))
+        if file in self._files:  # those that are only read change nothing
+            self.done.append(Done("close", Path(), self._files.pop(file)))
 
     def link(self, source: Path, target: Path) -> None:
         super().link(source, target)

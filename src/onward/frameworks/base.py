@@ -31,7 +31,8 @@ class TensorLeaf:
     memory with the live tensor, so whoever stores it must be done before training goes on. `None`
     where only the description is known (a manifest read without its packs). `kind` names what to
     rebuild: `torch`, `numpy` or `mindspore`. `identity` is equal for leaves that share memory, so
-    that tied weights are stored once.
+    that tied weights are stored once. `private` data begins at a multiple of 64, can be written,
+    and belongs to this leaf alone: whoever restores may keep it instead of copying it, once.
     """
 
     dtype: str
@@ -39,6 +40,7 @@ class TensorLeaf:
     kind: str
     data: npt.NDArray[np.uint8] | None = None
     identity: object = None
+    private: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -92,6 +94,16 @@ class Framework(Protocol):
         self, objects: Mapping[str, Any], tree: Mapping[str, Any]
     ) -> list[str]:
         """Every reason against `restore_weights`: only models matter to it."""
+
+    def destinations(self, objects: Mapping[str, Any]) -> dict[str, Any]:
+        """A tree like that of `capture`, of only such leaves whose data is live memory itself.
+
+        What is written there becomes the live objects' value where each of the verbs to restore
+        would only copy; a leaf with that same data is then passed over by them.
+        """
+
+    def names_of_weights(self, objects: Mapping[str, Any]) -> list[str]:
+        """The names of the objects that `restore_weights` loads, and needs in its tree."""
 
     def restore(self, objects: Mapping[str, Any], tree: Mapping[str, Any]) -> None:
         """Loads `tree` into the live objects, bit for bit. Call `differences` first."""

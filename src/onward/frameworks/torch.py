@@ -31,12 +31,14 @@ __all__ = [
     "before_optimizer_step",
     "capture",
     "capture_randomness",
+    "destinations",
     "differences",
     "differences_for_new_budget",
     "differences_in_weights",
     "evaluating",
     "learning_rates",
     "name",
+    "names_of_weights",
     "restore",
     "restore_for_new_budget",
     "restore_randomness",
@@ -123,6 +125,27 @@ def differences_in_weights(objects: Objects, tree: Tree) -> list[str]:
     """Every reason why `restore_weights` cannot be done: only modules matter."""
     modules = _modules(objects)
     return differences(modules, {key: tree[key] for key in modules if key in tree})
+
+
+def destinations(objects: Objects) -> dict[str, Any]:
+    """The live memory, on the host and contiguous, that a checkpoint may be read into directly.
+
+    Parameters, buffers, and what optimizers keep for parameters; never what belongs to a schedule.
+    """
+    names = torch_optimizers.parameter_names(objects)
+    tree: dict[str, Any] = {}
+    for key, thing in objects.items():
+        match unwrap(thing):
+            case nn.Module() as module:
+                tree[key] = torch_modules.destinations(module)
+            case torch.optim.Optimizer() as optimizer:
+                tree[key] = torch_optimizers.destinations(optimizer, names)
+    return tree
+
+
+def names_of_weights(objects: Objects) -> list[str]:
+    """The names of the modules: all that `restore_weights` loads, and needs in its tree."""
+    return list(_modules(objects))
 
 
 def restore(objects: Objects, tree: Tree) -> None:

@@ -59,7 +59,7 @@ def write_pth(
     document: dict[str, Any] = {"net": _tensors(net)}
     for name, tree in optimizers.items():
         key = "optimizer" if len(optimizers) == 1 else name
-        document[key] = _loadable(thaw(to_indices(tree), lambda tensor: tensor), key)
+        document[key] = _loadable(thaw(to_indices(tree), view), key)
     document.update(extra)
     torch.save(document, file)
 
@@ -69,7 +69,7 @@ def _tensors(net: Mapping[str, Any]) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for name, value in net.items():
         if not isinstance(value, TensorLeaf):
-            state[name] = _loadable(thaw(value, lambda tensor: tensor), name)
+            state[name] = _loadable(thaw(value, view), name)
             continue
         if value.identity is None or value.identity not in made:
             made[value.identity] = view(value)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from onward.frameworks.base import TensorLeaf
-from onward.frameworks.torch_tensors import describe, freeze, shown, thaw, view
+from onward.frameworks.torch_tensors import (
+    describe,
+    freeze,
+    is_live,
+    live_leaf,
+    shown,
+    thaw,
+    view,
+)
 
 
 def unwrap(thing: Any) -> Any:
@@ -56,15 +64,48 @@ def differences(module: nn.Module, tree: Any, key: str) -> list[str]:
     return lines
 
 
+def destinations(module: nn.Module) -> dict[str, TensorLeaf]:
+    """The tensors into which `module.load_state_dict` would only copy, and that can be written."""
+    if type(module).load_state_dict is not nn.Module.load_state_dict:
+        return {}
+    registered = dict(_only_copied(module, ""))
+    found = {}
+    for name, value in module.state_dict().items():
+        live = registered.get(name)
+        if live is None or not isinstance(value, torch.Tensor):
+            continue
+        leaf = live_leaf(live)
+        if leaf is not None and is_live(leaf, value):
+            found[plain_name(name)] = leaf
+    return found
+
+
 def restore(module: nn.Module, tree: Mapping[str, Any]) -> None:
     """Copies `tree` into the tensors of `module`, which stay the same objects."""
     state = {}
-    for name in module.state_dict():
+    for name, live in module.state_dict().items():
         stored = tree[plain_name(name)]
-        is_tensor = isinstance(stored, TensorLeaf) and stored.kind == "torch"
-        # Views need no second copy of the model: load_state_dict copies out of them.
-        state[name] = view(stored) if is_tensor else thaw(stored)
+        if is_live(stored, live):
+            state[name] = live  # PyTorch sees that it is the same, and copies nothing
+        elif isinstance(stored, TensorLeaf) and stored.kind == "torch":
+            # Views need no second copy of the model: load_state_dict copies out of them.
+            state[name] = view(stored)
+        else:
+            state[name] = thaw(stored)
     module.load_state_dict(state)
+
+
+def _only_copied(module: nn.Module, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers of the modules whose way to load is PyTorch's own, without hooks."""
+    loads = type(module)._load_from_state_dict.__module__
+    if not loads.startswith("torch.nn.modules.") or module._load_state_dict_pre_hooks:
+        return
+    for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is not None:
+            yield prefix + name, tensor
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _only_copied(child, f"{prefix}{name}.")
 
 
 def _difference(live: Any, stored: Any, path: str) -> str:

@@ -8,14 +8,16 @@ parameter, which loses the float32 moments of bfloat16 parameters. An optimizer 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from onward.errors import Unstorable
+from onward.frameworks.base import TensorLeaf
 from onward.frameworks.torch_modules import plain_name, unwrap
-from onward.frameworks.torch_tensors import freeze, thaw
+from onward.frameworks.torch_tensors import freeze, is_live, live_leaf, owned, thaw, view
 
 # How a step is computed, not what: chosen where the optimizer is made, kept as it was made.
 _IMPLEMENTATION = frozenset({"foreach", "fused", "capturable", "differentiable"})
@@ -103,6 +105,26 @@ def differences(optimizer: torch.optim.Optimizer, tree: Any, key: str, names: Na
     return lines
 
 
+def destinations(optimizer: torch.optim.Optimizer, names: Names) -> dict[str, Any]:
+    """The tensors of its present state that `restore` would otherwise make anew just like them."""
+    if _has_own_verbs(optimizer):
+        return {}
+    state: dict[str, dict[str, TensorLeaf]] = {}
+    for group, named in zip(optimizer.param_groups, _named_groups(optimizer, names), strict=True):
+        for name, parameter in named.items():
+            values = optimizer.state.get(parameter)
+            if not isinstance(values, dict):
+                continue
+            state[name] = {}
+            for key, live in values.items():
+                leaf = live_leaf(live)
+                if leaf is not None and not live.requires_grad:
+                    fits = live.device == _device(parameter, key, group)
+                    if fits and _lies_right(live, parameter):
+                        state[name][key] = leaf
+    return {"state": state}
+
+
 def restore(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any], names: Names) -> None:
     """Gives `optimizer` the state and the hyperparameters of `tree`."""
     if "own" in tree:
@@ -126,28 +148,52 @@ def restore_state(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any], nam
         for group, kept in zip(optimizer.param_groups, live, strict=True):
             group.update(kept)
         return
+    before = dict(optimizer.state)
     optimizer.state.clear()
     for owner, values in tree["shared"].items():
         optimizer.state[owner] = thaw(values)
     for group, named in zip(optimizer.param_groups, _named_groups(optimizer, names), strict=True):
         for name, parameter in named.items():
             if name in tree["state"]:
-                optimizer.state[parameter] = _state_of(parameter, tree["state"][name], group)
+                optimizer.state[parameter] = _state_of(
+                    parameter, tree["state"][name], group, before.get(parameter)
+                )
 
 
-def _state_of(parameter: torch.Tensor, stored: Any, group: Mapping[str, Any]) -> Any:
-    def beside(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.shape == parameter.shape:
-            # With the parameter's strides too: kernels may round differently over other layouts.
-            return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
-        return tensor.to(parameter.device, copy=True)
-
-    # PyTorch keeps step counts on the host, unless the step is computed on the device as a whole.
-    on_host = not (group.get("capturable") or group.get("fused"))
+def _state_of(parameter: torch.Tensor, stored: Any, group: Mapping[str, Any], before: Any) -> Any:
+    had = before if isinstance(before, dict) else {}
     return {
-        key: thaw(value, torch.clone if key == "step" and on_host else beside)
+        key: had[key]
+        if is_live(value, had.get(key))
+        else thaw(value, partial(_beside, parameter, _device(parameter, key, group)))
         for key, value in stored.items()
     }
+
+
+def _device(parameter: torch.Tensor, key: str, group: Mapping[str, Any]) -> torch.device:
+    # PyTorch keeps step counts on the host, unless the step is computed on the device as a whole.
+    on_host = key == "step" and not (group.get("capturable") or group.get("fused"))
+    return torch.device("cpu") if on_host else parameter.device
+
+
+def _beside(parameter: torch.Tensor, device: torch.device, leaf: TensorLeaf) -> torch.Tensor:
+    tensor = view(leaf)
+    if device.type == "cpu" and _lies_right(tensor, parameter):
+        return owned(leaf)
+    if tensor.shape == parameter.shape and device == parameter.device:
+        # With the parameter's strides too: kernels may round differently over other layouts.
+        return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+    return tensor.to(device, copy=True)
+
+
+def _lies_right(tensor: torch.Tensor, parameter: torch.Tensor) -> bool:
+    """Whether state with the values of `tensor` would get the same strides as it has."""
+    if tensor.shape != parameter.shape:
+        return True
+    if type(parameter) not in (torch.Tensor, nn.Parameter):
+        return False
+    alike = torch.empty_like(parameter, dtype=tensor.dtype, device="meta")
+    return alike.stride() == tensor.stride()
 
 
 def _set_hyperparameter(group: dict[str, Any], name: str, value: Any) -> None:

@@ -37,8 +37,8 @@ _NUMPY_NAMES = {dtype: name for name, dtype in _NUMPY_DTYPES.items()}
 _FACTORIES: dict[str, type] = {kind.__name__: kind for kind in (int, float, list, dict, set, str)}
 _PLAIN = (bool, int, float, complex, str, bytes, enum.Enum, np.generic)
 
-Place = Callable[[torch.Tensor], torch.Tensor]
-"""Makes of a tensor in foreign memory one that may live on: an own copy, on the right device."""
+Place = Callable[[TensorLeaf], torch.Tensor]
+"""Makes of a leaf a tensor that may live on: in memory of its own, on the right device."""
 
 
 def freeze(value: Any, path: str) -> Any:
@@ -49,13 +49,20 @@ def freeze(value: Any, path: str) -> Any:
     return _freeze(value, path, ())
 
 
-def thaw(tree: Any, place: Place = torch.clone) -> Any:
+def owned(leaf: TensorLeaf) -> torch.Tensor:
+    """The leaf as a tensor on the host in memory of its own: the leaf's, if that is private."""
+    tensor = view(leaf)
+    return tensor if leaf.private else tensor.clone()
+
+
+def thaw(tree: Any, place: Place = owned) -> Any:
     """What `freeze` was given, in memory of its own; `place` has the last word on each tensor."""
     match tree:
         case TensorLeaf(kind="torch"):
-            return place(view(tree))
+            return place(tree)
         case TensorLeaf(kind="numpy"):
-            return _bytes_of(tree).view(_NUMPY_DTYPES[tree.dtype]).reshape(tree.shape).copy()
+            array = _bytes_of(tree).view(_NUMPY_DTYPES[tree.dtype]).reshape(tree.shape)
+            return array if tree.private else array.copy()
         case TensorLeaf():
             raise StateError(
                 f"the checkpoint holds a tensor of {tree.kind}",
@@ -122,12 +129,54 @@ def leaf_of(tensor: torch.Tensor, path: str) -> TensorLeaf:
     )
 
 
+def live_leaf(tensor: Any) -> TensorLeaf | None:
+    """The tensor as a leaf in whose data it can be written; None if it lies in another way."""
+    if (
+        not isinstance(tensor, torch.Tensor)
+        or torch.nn.parameter.is_lazy(tensor)
+        or _problem(tensor)
+        or tensor.device.type != "cpu"
+        or not tensor.is_contiguous()
+        or tensor.is_conj()
+        or tensor.is_neg()
+        or tensor.numel() == 0
+    ):
+        return None
+    return leaf_of(tensor, "a live tensor")
+
+
+def is_live(leaf: Any, tensor: Any) -> bool:
+    """Whether the leaf's data is the memory of the tensor, so that there is nothing to copy."""
+    if not isinstance(leaf, TensorLeaf) or leaf.data is None:
+        return False
+    live = live_leaf(tensor)
+    return (
+        live is not None
+        and live.data is not None
+        and (live.dtype, live.shape) == (leaf.dtype, leaf.shape)
+        and live.data.__array_interface__["data"] == leaf.data.__array_interface__["data"]
+    )
+
+
 def describe(tensor: torch.Tensor, path: str) -> str:
     """The name of the tensor's dtype. Raises `Unstorable` if the tensor cannot be stored."""
     if torch.nn.parameter.is_lazy(tensor):
         raise Unstorable(
             f"{path} has no shape yet", do="run one batch through the model before the first save"
         )
+    problem = _problem(tensor)
+    if problem:
+        raise Unstorable(
+            f"{path} {problem}",
+            why="only dense tensors of ordinary dtypes are stored",
+            do="store a dense tensor instead (to_dense(), dequantize(), full_tensor()), or leave "
+            "it out of the state",
+        )
+    return DTYPES[tensor.dtype]
+
+
+def _problem(tensor: torch.Tensor) -> str:
+    """What keeps a tensor from being stored, or ''."""
     problem = ""
     if is_traceable_wrapper_subclass(tensor):
         problem = f"is a {type(tensor).__module__}.{type(tensor).__qualname__}"
@@ -139,14 +188,7 @@ def describe(tensor: torch.Tensor, path: str) -> str:
         problem = "is on the meta device and has no values"
     elif tensor.dtype not in DTYPES:
         problem = f"has the dtype {tensor.dtype}"
-    if problem:
-        raise Unstorable(
-            f"{path} {problem}",
-            why="only dense tensors of ordinary dtypes are stored",
-            do="store a dense tensor instead (to_dense(), dequantize(), full_tensor()), or leave "
-            "it out of the state",
-        )
-    return DTYPES[tensor.dtype]
+    return problem
 
 
 def view(leaf: TensorLeaf) -> torch.Tensor:

@@ -24,7 +24,7 @@ from onward.repository.records import CheckpointId, Count, Digest, Hex32, Metric
 
 _MAX_DIMENSIONS = 30  # NumPy 1 has 32, and reading needs one more than the tensor's own
 _MAX_REGIONS = 16_384
-_MAX_EXPANSION = 64
+MAX_EXPANSION = 64
 
 Shape: TypeAlias = Annotated[list[Count], Meta(max_length=_MAX_DIMENSIONS)]
 
@@ -270,6 +270,6 @@ def _ranges_objection(tensors: list[Tensor]) -> str:
         pack = this_pack
     # Tensors of one part share its memory, the others have their own when they are read.
     own = sum(tensor.size_bytes for tensor in tensors if len(tensor.parts) > 1)
-    if own > _MAX_EXPANSION * sum(size for _, _, size in digests):
+    if own > MAX_EXPANSION * sum(size for _, _, size in digests):
         return f"its parts make {own} bytes of far fewer"
     return ""

@@ -1,6 +1,7 @@
 """Bytes under keys: folders, object stores and memory behind one promise."""
 
 from onward.stores.base import Chunk, Entry, Store, checked_key
+from onward.stores.direct import Holds, ReadsInto, holding, read_into
 from onward.stores.fault import Died, Fault, FaultPlan, Faulty, dies
 from onward.stores.filesystem import FileSystem, RealFileSystem
 from onward.stores.local import LocalStore
@@ -19,19 +20,23 @@ __all__ = [
     "FaultPlan",
     "Faulty",
     "FileSystem",
+    "Holds",
     "LocalStore",
     "Location",
     "MemoryStore",
     "ObjectStore",
+    "ReadsInto",
     "RealFileSystem",
     "Retrying",
     "Store",
     "checked_key",
     "dies",
     "display",
+    "holding",
     "honours_create",
     "is_local",
     "join",
     "open_store",
     "parse",
+    "read_into",
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
 from onward.errors import Unreachable
 from onward.stores.base import Chunk, Entry, Store
+from onward.stores.direct import holding, read_into
 
 When: TypeAlias = Literal["before", "after"]
 Answer = TypeVar("Answer")
@@ -115,6 +117,16 @@ class Faulty:
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
         return self.plan.perform("read", key, lambda: self.store.read(key, start, size_bytes))
+
+    def read_into(self, key: str, start: int, target: memoryview) -> int:
+        call = lambda: read_into(self.store, key, start, target)  # noqa: E731
+        return self.plan.perform("read", key, call)
+
+    @contextmanager
+    def holding(self, keys: Iterable[str]) -> Iterator[Faulty]:
+        # No call of its own: what it cannot open is missing when it is read.
+        with holding(self.store, keys) as held:
+            yield Faulty(held, self.plan)
 
     def size(self, key: str) -> int:
         return self.plan.perform("size", key, lambda: self.store.size(key))

@@ -74,6 +74,15 @@ class FileSystem(Protocol):
     def read(self, path: Path, start: int, size_bytes: int | None) -> bytes:
         """Bytes of a plain file from `start`, at most `size_bytes` of them."""
 
+    def open_existing(self, path: Path) -> int:
+        """Open a plain file for reading. It stays readable when its name is removed."""
+
+    def read_into(self, file: int, start: int, target: memoryview) -> int:
+        """Fill a leading part of `target` from `start`; no bytes are the end of the file."""
+
+    def length(self, file: int) -> int:
+        """The length in bytes of an open file."""
+
     def facts(self, path: Path) -> Facts:
         """Facts of what `path` leads to; symbolic links are followed."""
 
@@ -151,13 +160,9 @@ class RealFileSystem:
             os.close(folder)
 
     def read(self, path: Path, start: int, size_bytes: int | None) -> bytes:
-        # Non-blocking, because opening a named pipe would otherwise wait for ever.
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = self.open_existing(path)
         try:
-            status = os.fstat(file)
-            if not stat_bits.S_ISREG(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a plain file", str(path))
-            wanted = max(0, status.st_size - start)
+            wanted = max(0, self.length(file) - start)
             if size_bytes is not None:
                 wanted = min(wanted, size_bytes)
             pieces: list[bytes] = []
@@ -171,6 +176,20 @@ class RealFileSystem:
         finally:
             os.close(file)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def open_existing(self, path: Path) -> int:
+        # Non-blocking, because opening a named pipe would otherwise wait for ever.
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if not stat_bits.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise IsADirectoryError(errno.EISDIR, "not a plain file", str(path))
+        return file
+
+    def read_into(self, file: int, start: int, target: memoryview) -> int:
+        return os.preadv(file, [target[:_CALL_BYTES]], start)
+
+    def length(self, file: int) -> int:
+        return os.fstat(file).st_size
 
     def facts(self, path: Path) -> Facts:
         status = os.stat(path)

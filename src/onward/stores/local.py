@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from onward.stores.keys import checked_prefix, counted, is_key
 from onward.stores.os_errors import LINK_UNSUPPORTED, looked_up, written
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}")
+_MOST_HELD = 400  # open at once: a process may often have no more than 1024 files
 
 
 def _new_token() -> str:
@@ -40,6 +42,7 @@ class LocalStore:
         self._filesystem = filesystem or RealFileSystem()
         self._new_token = new_token
         self._settled: set[Path] = set()
+        self._held: Mapping[str, int] = {}
 
     @property
     def url(self) -> str:
@@ -78,7 +81,38 @@ class LocalStore:
         with self._existing(key) as path:
             return self._filesystem.read(path, start, size_bytes)
 
+    def read_into(self, key: str, start: int, target: memoryview) -> int:
+        have = 0
+        with self._opened(key) as file:
+            while have < target.nbytes:
+                size_bytes = self._filesystem.read_into(file, start + have, target[have:])
+                if not size_bytes:
+                    break
+                have += size_bytes
+        return have
+
+    @contextmanager
+    def holding(self, keys: Iterable[str]) -> Iterator[LocalStore]:
+        """This store with the files of `keys` open, so that they can be read once deleted.
+
+        A file that is replaced meanwhile gives its old bytes. Of very many, the last are not held.
+        """
+        held = copy.copy(self)
+        files: dict[str, int] = {}
+        held._held = files
+        try:
+            for key in [*dict.fromkeys(keys)][:_MOST_HELD]:
+                with suppress(Missing), self._existing(key) as path:
+                    files[key] = self._filesystem.open_existing(path)
+            yield held
+        finally:
+            for file in files.values():
+                self._filesystem.close(file)
+
     def size(self, key: str) -> int:
+        if key in self._held:
+            with looked_up(f"could not read {self.folder / key}"):
+                return self._filesystem.length(self._held[key])
         with self._existing(key) as path:
             facts = self._filesystem.facts(path)
             if facts.kind != "file":
@@ -230,6 +264,19 @@ class LocalStore:
             self._filesystem.unlink(temporary)
 
     # --- reading
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[int]:
+        if key in self._held:
+            with looked_up(f"could not read {self.folder / key}"):
+                yield self._held[key]
+            return
+        with self._existing(key) as path:
+            file = self._filesystem.open_existing(path)
+            try:
+                yield file
+            finally:
+                self._filesystem.close(file)
 
     @contextmanager
     def _existing(self, key: str) -> Iterator[Path]:

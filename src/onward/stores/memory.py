@@ -43,6 +43,11 @@ class MemoryStore:
         data = self._object(key)
         return data[start : None if size_bytes is None else start + size_bytes]
 
+    def read_into(self, key: str, start: int, target: memoryview) -> int:
+        found = memoryview(self._object(key))[start : start + target.nbytes]
+        target[: found.nbytes] = found
+        return found.nbytes
+
     def size(self, key: str) -> int:
         return len(self._object(key))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import random as random_module
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from onward.errors import Unreachable
 from onward.stores.base import Chunk, Entry, Store
+from onward.stores.direct import holding, read_into
 
 Answer = TypeVar("Answer")
 
@@ -58,6 +61,16 @@ class Retrying:
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
         return self._repeat(lambda: self.store.read(key, start, size_bytes))
+
+    def read_into(self, key: str, start: int, target: memoryview) -> int:
+        return self._repeat(lambda: read_into(self.store, key, start, target))
+
+    @contextmanager
+    def holding(self, keys: Iterable[str]) -> Iterator[Retrying]:
+        with holding(self.store, keys) as held:
+            retrying = copy.copy(self)
+            retrying.store = held
+            yield retrying
 
     def size(self, key: str) -> int:
         return self._repeat(lambda: self.store.size(key))

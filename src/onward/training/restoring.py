@@ -33,15 +33,22 @@ def bring_to(
 ) -> None:
     """Restores what `beginning` chose. A fresh start leaves everything as it is.
 
-    Raises `Mismatch` or `Damaged` with the live objects untouched.
+    Bytes are read straight into the live objects where that can be. Raises `Mismatch` with all of
+    them untouched; `Damaged`, where the bytes of a checkpoint turn out to be other than what was
+    written, may leave them overwritten in part. With `on_damage="fall-back"` the next intact
+    checkpoint then overwrites all of it; should that one not fit, `Mismatch` comes after damage.
     """
     check_fits(framework, objects, beginning)
     if beginning.origin is not None:
         origin, manifest = _origin(beginning.origin)
-        framework.restore_weights(objects, read_state(origin.store, manifest, keys=objects))
+        weights = {name: objects[name] for name in framework.names_of_weights(objects)}
+        into = framework.destinations(weights)
+        tree = read_state(origin.store, manifest, keys=weights, into=into)
+        framework.restore_weights(weights, tree)
     while beginning.manifest is not None:
         try:
-            state = read_state(writer.store, beginning.manifest)
+            into = framework.destinations(objects)
+            state = read_state(writer.store, beginning.manifest, into=into)
         except Damaged as error:
             if on_damage != "fall-back":
                 raise
