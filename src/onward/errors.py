@@ -22,6 +22,7 @@ OnwardError                    what happened, why, and what to do next
 │   └── NewerFormat            written by a newer Onward
 ├── StateError                 live objects and stored state do not fit
 │   ├── Unstorable             an object that cannot be stored, named by its path
+│   ├── Unsettled              a tensor changed while it was being copied
 │   └── Mismatch               names, shapes or dtypes differ; all of them at once
 ├── DataError                  what the model learns from
 │   ├── DataChanged            data of an unfinished increment is not what it was
@@ -146,6 +147,10 @@ class StateError(OnwardError):
 
 class Unstorable(StateError):
     """An object in the state that cannot be stored, named by its path."""
+
+
+class Unsettled(StateError):
+    """A tensor changed outside of an optimizer's step while it was being copied."""
 
 
 class Mismatch(StateError):

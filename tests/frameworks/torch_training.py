@@ -12,13 +12,14 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from onward.frameworks import torch as framework
-from onward.frameworks.base import Tagged, TensorLeaf
+from onward.frameworks.base import Tagged, TensorLeaf, fetched
 
 
 def through_bytes(tree: Any) -> Any:
     """The tree as a repository gives it back: read-only bytes of its own, no identity."""
     match tree:
         case TensorLeaf():
+            tree = fetched(tree)
             assert tree.data is not None
             assert tree.data.nbytes == tree.size_bytes
             data = np.frombuffer(tree.data.tobytes(), np.uint8)
@@ -46,7 +47,8 @@ def without_data(tree: Any) -> Any:
 
 def same(a: Any, b: Any) -> bool:
     """Equal types and equal bits, all the way down."""
-    if isinstance(a, TensorLeaf):
+    if isinstance(a, TensorLeaf) and isinstance(b, TensorLeaf):
+        a, b = fetched(a), fetched(b)
         described = (a.dtype, a.shape, a.kind) == (b.dtype, b.shape, b.kind)
         return described and bool(np.array_equal(a.data, b.data))
     if isinstance(a, dict):

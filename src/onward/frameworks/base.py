@@ -50,6 +50,39 @@ class TensorLeaf:
         return count * ITEM_BYTES[self.dtype]
 
 
+class Source(Protocol):
+    """Where the bytes of a tensor are that do not lie on the host, or not in order."""
+
+    piecewise: bool
+    """Whether some of it costs only some of the time."""
+
+    def fetch(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Bytes `start` to `stop`, to be read before this thread fetches again.
+
+        Raises `Unsettled` if the tensor has changed since it was captured.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistantLeaf(TensorLeaf):
+    """A leaf whose bytes must be fetched; it carries no data.
+
+    `settled` says that only an optimizer's step changes the tensor, so that it may be fetched
+    until the next one begins.
+    """
+
+    source: Source | None = None
+    settled: bool = False
+
+
+def fetched(leaf: TensorLeaf) -> TensorLeaf:
+    """The leaf with its bytes in host memory of their own, if they are not on the host yet."""
+    if not isinstance(leaf, DistantLeaf) or leaf.source is None:
+        return leaf
+    data = leaf.source.fetch(0, leaf.size_bytes).copy()
+    return TensorLeaf(leaf.dtype, leaf.shape, leaf.kind, data, leaf.identity)
+
+
 @dataclass(frozen=True, slots=True)
 class Tagged:
     """A small framework value, such as `Tagged("torch.dtype", "float32")`, kept as plain data."""

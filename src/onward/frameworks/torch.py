@@ -63,11 +63,12 @@ def capture(objects: Objects) -> dict[str, Any]:
     Raises `Unstorable`, naming the path, for what cannot be stored.
     """
     names = torch_optimizers.parameter_names(objects)
+    guarded = torch_optimizers.parameters(objects)
     tree: dict[str, Any] = {}
     for key, thing in objects.items():
         match unwrap(thing):
             case nn.Module() as module:
-                tree[key] = torch_modules.capture(module, key)
+                tree[key] = torch_modules.capture(module, key, guarded)
             case torch.optim.Optimizer() as optimizer:
                 tree[key] = torch_optimizers.capture(optimizer, key, names)
             case LRScheduler() as scheduler:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from onward.errors import StateError, Unstorable
-from onward.frameworks.base import TensorLeaf
+from onward.frameworks.base import TensorLeaf, fetched
 from onward.frameworks.torch_indices import to_indices
 from onward.frameworks.torch_modules import plain_name
 from onward.frameworks.torch_tensors import leaf_of, thaw, view
@@ -233,7 +233,7 @@ class _Taking:
                 raise _unreadable(
                     self._path, f"{path[:80]} claims {tensor.numel():,} elements in {held:,} bytes"
                 )
-        return leaf_of(tensor, path)
+        return fetched(leaf_of(tensor, path))
 
 
 def _unreadable(path: Path, why: str) -> StateError:

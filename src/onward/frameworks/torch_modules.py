@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from onward.frameworks.torch_tensors import (
     freeze,
     is_live,
     live_leaf,
+    settled,
     shown,
     thaw,
     view,
@@ -36,12 +37,22 @@ def plain_name(name: str) -> str:
     return name.replace("_orig_mod.", "")
 
 
-def capture(module: nn.Module, key: str) -> dict[str, Any]:
-    """The tree of `module.state_dict()`, extra state included."""
-    return {
-        plain_name(name): freeze(value, f"{key}.{plain_name(name)}")
-        for name, value in module.state_dict().items()
+def capture(module: nn.Module, key: str, guarded: Container[int] = ()) -> dict[str, Any]:
+    """The tree of `module.state_dict()`, extra state included.
+
+    `guarded` are the `id()`s of parameters that only a known optimizer changes; frozen ones nobody
+    changes.
+    """
+    kept = {
+        name
+        for name, parameter in module.named_parameters(remove_duplicate=False)
+        if id(parameter) in guarded or not parameter.requires_grad
     }
+    tree = {}
+    for name, value in module.state_dict().items():
+        frozen = freeze(value, f"{key}.{plain_name(name)}")
+        tree[plain_name(name)] = settled(frozen) if name in kept else frozen
+    return tree
 
 
 def differences(module: nn.Module, tree: Any, key: str) -> list[str]:

@@ -17,7 +17,7 @@ from torch import nn
 from onward.errors import Unstorable
 from onward.frameworks.base import TensorLeaf
 from onward.frameworks.torch_modules import plain_name, unwrap
-from onward.frameworks.torch_tensors import freeze, is_live, live_leaf, owned, thaw, view
+from onward.frameworks.torch_tensors import freeze, is_live, live_leaf, owned, settled, thaw, view
 
 # How a step is computed, not what: chosen where the optimizer is made, kept as it was made.
 _IMPLEMENTATION = frozenset({"foreach", "fused", "capturable", "differentiable"})
@@ -38,6 +38,17 @@ def parameter_names(objects: Mapping[str, Any]) -> dict[int, str]:
     return names
 
 
+def parameters(objects: Mapping[str, Any]) -> set[int]:
+    """The `id()` of every parameter that some optimizer among `objects` changes."""
+    return {
+        id(parameter)
+        for thing in objects.values()
+        if isinstance(thing, torch.optim.Optimizer)
+        for group in thing.param_groups
+        for parameter in group["params"]
+    }
+
+
 def capture(optimizer: torch.optim.Optimizer, key: str, names: Names) -> dict[str, Any]:
     """The tree of an optimizer: its class, its state by parameter name, its groups."""
     if _has_own_verbs(optimizer):
@@ -51,7 +62,7 @@ def capture(optimizer: torch.optim.Optimizer, key: str, names: Names) -> dict[st
             shared[owner] = freeze(values, f"{key}.state[{owner!r}]")
         elif id(owner) in by_id:
             name = by_id[id(owner)]
-            state[name] = freeze(values, f"{key}.state[{name}]")
+            state[name] = settled(freeze(values, f"{key}.state[{name}]"))
         else:
             raise Unstorable(
                 f"{key}.state has state for a tensor that is in none of its groups",

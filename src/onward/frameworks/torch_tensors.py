@@ -6,7 +6,7 @@ import enum
 import warnings
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from onward.errors import StateError, Unstorable
-from onward.frameworks.base import Tagged, TensorLeaf
+from onward.frameworks.base import DistantLeaf, Tagged, TensorLeaf
+from onward.frameworks.torch_sources import TensorSource, lane_of
 
 DTYPES: dict[torch.dtype, str] = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8",
@@ -114,19 +115,29 @@ def moved_like(value: Any, live: Any) -> Any:
 
 
 def leaf_of(tensor: torch.Tensor, path: str) -> TensorLeaf:
-    """`tensor` as a leaf: shares its memory if that is on the host, contiguous and in order."""
-    dtype = describe(tensor, path)
+    """`tensor` as a leaf: shares its memory if that is on the host, contiguous and in order.
+
+    Else its bytes are fetched when they are needed.
+    """
+    dtype, shape = describe(tensor, path), tuple(tensor.shape)
+    identity = _memory_of(tensor) if tensor.numel() else None
     detached = tensor.detach().resolve_conj().resolve_neg()
-    dense = detached.cpu().contiguous()
+    if tensor.numel() and (detached.device.type != "cpu" or not detached.is_contiguous()):
+        source = TensorSource(detached, lane_of(detached.device))
+        return DistantLeaf(dtype, shape, "torch", identity=identity, source=source)
     # Not reshape(-1): a single element may be contiguous and yet have any stride.
-    flat = dense.as_strided((dense.numel(),), (1,))
-    return TensorLeaf(
-        dtype=dtype,
-        shape=tuple(tensor.shape),
-        kind="torch",
-        data=flat.view(torch.uint8).numpy(),
-        identity=_memory_of(tensor) if tensor.numel() else None,
-    )
+    flat = detached.cpu().as_strided((detached.numel(),), (1,))
+    return TensorLeaf(dtype, shape, "torch", flat.view(torch.uint8).numpy(), identity)
+
+
+def settled(tree: Any) -> Any:
+    """The tree with every leaf that must be fetched marked as changed by optimizers only."""
+    match tree:
+        case DistantLeaf():
+            return replace(tree, settled=True)
+        case dict():
+            return {key: settled(child) for key, child in tree.items()}
+    return tree
 
 
 def live_leaf(tensor: Any) -> TensorLeaf | None:

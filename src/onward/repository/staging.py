@@ -9,14 +9,15 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from onward.frameworks.base import TensorLeaf
+from onward.frameworks.base import DistantLeaf, TensorLeaf
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 RowNumbers: TypeAlias = npt.NDArray[np.int64]
@@ -82,6 +83,10 @@ class Staging:
         available_bytes: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.slots: dict[str, Slot] = {}
+        self.complete = Event()
+        """Set while nothing that was taken remains to be fetched: settled tensors may change."""
+        self.complete.set()
+        self._later: list[_Task] = []
         self._available_bytes = available_bytes
         count = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="onward-copy")
@@ -90,29 +95,58 @@ class Staging:
         """How much memory `take` would have to reserve for these leaves."""
         return sum(_padded(leaf) for name, leaf in leaves if not self._fits(name, leaf))
 
-    def take(self, leaves: Sequence[tuple[str, TensorLeaf]]) -> list[Slot]:
-        """Copies the leaves, which must carry data, and forgets all other slots.
+    def take(self, leaves: Sequence[tuple[str, TensorLeaf]], *, at_once: bool = True) -> list[Slot]:
+        """Copies the leaves and forgets all other slots.
 
-        When it returns, the live tensors may change. Raises `TooLarge`, with nothing done, if the
-        machine lacks the memory for it.
+        When it returns, the live tensors may change; with `at_once=False`, those that are settled
+        may only when `complete` is set, after `finish`. Raises `TooLarge`, with nothing done, if
+        the machine lacks the memory for it, and `Unsettled`.
         """
         slots = self._slots_for(leaves)
         # Tasks in an order of their own, so that no thread is left with the largest at the end.
-        tasks = [task for pair in zip(leaves, slots, strict=True) for task in _tasks(*pair)]
+        tasks = [
+            task
+            for (_, leaf), slot in zip(leaves, slots, strict=True)
+            for task in _tasks(leaf, slot)
+        ]
         tasks.sort(key=lambda task: -task.size_bytes)
+        if not at_once:
+            self._later = [task for task in tasks if task.settled]
+            tasks = [task for task in tasks if not task.settled]
+        if self._later:
+            self.complete.clear()
+        self._carry_out(tasks)
+        return slots
+
+    def finish(self) -> None:
+        """Fetches what `take` left for later. Raises `Unsettled`."""
+        tasks, self._later = self._later, []
+        try:
+            self._carry_out(tasks)
+        finally:
+            self.complete.set()
+
+    def _carry_out(self, tasks: Sequence[_Task]) -> None:
+        """Copies in all threads, and tells the slots what changed."""
         small = [task for task in tasks if task.size_bytes < _SMALL_BYTES]
         large = tasks[: len(tasks) - len(small)]
-        done = self._pool.map(_do, large) if large else iter(())
-        for task in small:
-            _do(task)
-        for _ in done:
-            pass
-        found: dict[int, list[_Task]] = {}
+        futures = [self._pool.submit(_do, task) for task in large]
+        try:
+            for task in small:
+                _do(task)
+            for future in futures:
+                future.result()
+        except BaseException:
+            wait(futures)
+            # Some of it is copied, and what that changed is not known: all of it is owed.
+            for task in tasks:
+                task.slot.add(True, NONE)
+            raise
+        of_slot: dict[int, list[_Task]] = {}
         for task in tasks:
-            found.setdefault(id(task.slot), []).append(task)
-        for slot in slots:
-            slot.add(*_together(slot.leaf, found.get(id(slot), [])))
-        return slots
+            of_slot.setdefault(id(task.slot), []).append(task)
+        for several in of_slot.values():
+            several[0].slot.add(*_together(several))
 
     def settle(self) -> None:
         """All that is staged is stored: the next comparison is against it."""
@@ -174,27 +208,43 @@ def _reserve(size_bytes: int) -> Bytes:
 class _Task:
     """Some rows of one tensor, for one thread. `rows` and `everything` are what it found."""
 
+    leaf: TensorLeaf
     slot: Slot
-    live: Bytes
+    start: int
     staged: Bytes
     row_bytes: int
-    first_row: int
     everything: bool = False
     rows: RowNumbers = field(default_factory=lambda: NONE)
 
     @property
     def size_bytes(self) -> int:
-        return self.live.size
+        return self.staged.size
+
+    @property
+    def row_range(self) -> tuple[int, int]:
+        return self.start // self.row_bytes, (self.start + self.size_bytes) // self.row_bytes
+
+    @property
+    def settled(self) -> bool:
+        return isinstance(self.leaf, DistantLeaf) and self.leaf.settled
+
+    def live(self) -> Bytes:
+        """The live bytes, shared or fetched; to be read in this thread, before its next task."""
+        stop = self.start + self.size_bytes
+        if isinstance(self.leaf, DistantLeaf):
+            assert self.leaf.source is not None
+            return self.leaf.source.fetch(self.start, stop)
+        assert self.leaf.data is not None
+        return self.leaf.data[self.start : stop]
 
 
-def _tasks(named: tuple[str, TensorLeaf], slot: Slot) -> Iterator[_Task]:
-    leaf = named[1]
-    assert leaf.data is not None
+def _tasks(leaf: TensorLeaf, slot: Slot) -> Iterator[_Task]:
     row_bytes = row_bytes_of(leaf)
     step = max(1, _SPAN_BYTES // row_bytes) * row_bytes if row_bytes else _SPAN_BYTES
-    for start in range(0, leaf.data.size, step):
-        live, staged = leaf.data[start : start + step], slot.memory[start : start + step]
-        yield _Task(slot, live, staged, row_bytes, start // row_bytes if row_bytes else 0)
+    if isinstance(leaf, DistantLeaf) and leaf.source is not None and not leaf.source.piecewise:
+        step = max(1, leaf.size_bytes)
+    for start in range(0, leaf.size_bytes, step):
+        yield _Task(leaf, slot, start, slot.memory[start : start + step], row_bytes)
 
 
 def row_bytes_of(leaf: TensorLeaf) -> int:
@@ -206,55 +256,64 @@ def row_bytes_of(leaf: TensorLeaf) -> int:
 
 
 def _do(task: _Task) -> None:
+    live = task.live()
     if task.slot.everything:  # new, or owed in full anyway
-        np.copyto(task.staged, task.live)
+        np.copyto(task.staged, live)
     elif task.row_bytes:
-        _take_rows(task)
+        _take_rows(task, live)
     else:
-        _take_whole(task)
+        _take_whole(task, live)
 
 
-def _take_whole(task: _Task) -> None:
-    seen = task.size_bytes >= _SMALL_BYTES and _glance(task, 1)
-    if not seen and _equal(task.live, task.staged):
+def _take_whole(task: _Task, live: Bytes) -> None:
+    seen = task.size_bytes >= _SMALL_BYTES and _glance(live, task.staged, 1)
+    if not seen and _equal(live, task.staged):
         return
-    np.copyto(task.staged, task.live)
+    np.copyto(task.staged, live)
     task.everything = True
 
 
-def _take_rows(task: _Task) -> None:
+def _take_rows(task: _Task, live: Bytes) -> None:
     """A dense tensor does not pay for a comparison: a glance at some rows decides that.
 
     The rows lie apart, because the first ones of an embedding table are often the busiest.
     """
-    if _glance(task, task.row_bytes) * 2 > _GLANCE_ROWS:
-        np.copyto(task.staged, task.live)
+    row_bytes = task.row_bytes
+    if _glance(live, task.staged, row_bytes) * 2 > _GLANCE_ROWS:
+        np.copyto(task.staged, live)
         task.everything = True
         return
     found: list[RowNumbers] = []
-    step = max(1, _BLOCK_BYTES // task.row_bytes) * task.row_bytes
-    for start in range(0, task.live.size, step):
-        live, staged = task.live[start : start + step], task.staged[start : start + step]
-        rows = _changed_rows(live, staged, task.row_bytes)
-        if rows.size * 2 > live.size // task.row_bytes:
-            np.copyto(staged, live)
-        elif rows.size:
-            wide = _widest(task.row_bytes)
-            to = staged.view(wide).reshape(-1, task.row_bytes // np.dtype(wide).itemsize)
-            to[rows] = live.view(wide).reshape(to.shape)[rows]
+    step = max(1, _BLOCK_BYTES // row_bytes) * row_bytes
+    for start in range(0, live.size, step):
+        rows = _take_changed_rows(
+            live[start : start + step], task.staged[start : start + step], row_bytes
+        )
         if rows.size:
-            found.append(rows + (task.first_row + start // task.row_bytes))
+            found.append(rows + (task.start + start) // row_bytes)
     if found:
         task.rows = np.concatenate(found)
 
 
-def _glance(task: _Task, row_bytes: int) -> int:
+def _take_changed_rows(live: Bytes, staged: Bytes, row_bytes: int) -> RowNumbers:
+    """Copies what differs, while it is in the cache; the numbers of these rows."""
+    rows = _changed_rows(live, staged, row_bytes)
+    if rows.size * 2 > live.size // row_bytes:
+        np.copyto(staged, live)
+    elif rows.size:
+        wide = _widest(row_bytes)
+        to = staged.view(wide).reshape(live.size // row_bytes, -1)
+        to[rows] = live.view(wide).reshape(to.shape)[rows]
+    return rows
+
+
+def _glance(live: Bytes, staged: Bytes, row_bytes: int) -> int:
     """How many of some rows, evenly spread, have changed."""
-    count = task.live.size // row_bytes
+    count = live.size // row_bytes
     chosen = np.linspace(0, count - 1, min(count, _GLANCE_ROWS)).astype(np.int64)
-    live = task.live.reshape(count, row_bytes)[chosen]
-    staged = task.staged.reshape(count, row_bytes)[chosen]
-    return int((live != staged).any(axis=1).sum())
+    one = live.reshape(count, row_bytes)[chosen]
+    other = staged.reshape(count, row_bytes)[chosen]
+    return int((one != other).any(axis=1).sum())
 
 
 def _equal(live: Bytes, staged: Bytes) -> bool:
@@ -292,16 +351,12 @@ def _widest(size_bytes: int) -> str:
     return "u1"
 
 
-def _together(leaf: TensorLeaf, tasks: Sequence[_Task]) -> tuple[bool, RowNumbers]:
+def _together(tasks: Sequence[_Task]) -> tuple[bool, RowNumbers]:
     """What all tasks of one tensor found; a dense span counts as all of its rows."""
     if not any(task.everything or task.rows.size for task in tasks):
         return False, NONE
     if not tasks[0].row_bytes or all(task.everything for task in tasks):
         return True, NONE
-    rows = [
-        np.arange(task.first_row, task.first_row + task.live.size // task.row_bytes)
-        if task.everything
-        else task.rows
-        for task in sorted(tasks, key=lambda task: task.first_row)
-    ]
+    ordered = sorted(tasks, key=lambda task: task.start)
+    rows = [np.arange(*task.row_range) if task.everything else task.rows for task in ordered]
     return False, np.concatenate(rows)

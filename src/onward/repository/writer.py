@@ -11,7 +11,7 @@ import msgspec
 from blake3 import blake3
 
 from onward.errors import Damaged, UnknownCheckpoint, Unstorable
-from onward.frameworks.base import TensorLeaf
+from onward.frameworks.base import TensorLeaf, fetched
 from onward.repository.documents import digest_of
 from onward.repository.history import History
 from onward.repository.layout import Base, Layout, Named, by_comparison, by_digest, used_packs
@@ -75,8 +75,7 @@ class Draft:
     _names: set[str] = field(default_factory=set)
 
     def add(self, path: str, leaf: TensorLeaf) -> int:
-        assert leaf.data is not None, path
-        assert leaf.data.size == leaf.size_bytes, path
+        assert leaf.data is None or leaf.data.size == leaf.size_bytes, path
         index = len(self.leaves)
         if leaf.identity is not None:
             key = (leaf.identity, leaf.kind, leaf.dtype, leaf.shape)
@@ -126,12 +125,18 @@ class Writer:
         """
         return self.store_draft(self.snapshot(state), facts)
 
-    def snapshot(self, state: Any) -> Draft:
-        """Takes `state` as it is now. Raises `Unstorable`."""
+    def snapshot(self, state: Any, *, at_once: bool = True) -> Draft:
+        """Takes `state` as it is now. Raises `Unstorable`, `Unsettled`, `TooLarge`.
+
+        With `at_once=False`, settled tensors on an accelerator may change only when the staging
+        copy is `complete`: they are fetched by `store_draft`.
+        """
         draft = Draft(new_checkpoint_id())
         draft.document = encode(state, draft.add)
-        if self.staging is not None:
-            draft.slots = self.staging.take(draft.leaves)
+        if self.staging is None:
+            draft.leaves = [(name, fetched(leaf)) for name, leaf in draft.leaves]
+        else:
+            draft.slots = self.staging.take(draft.leaves, at_once=at_once)
             draft.leaves = [
                 (n, s.leaf) for (n, _), s in zip(draft.leaves, draft.slots, strict=True)
             ]
@@ -155,6 +160,8 @@ class Writer:
 
         The next snapshot must wait for it.
         """
+        if self.staging is not None:
+            self.staging.finish()
         while True:
             try:
                 return self._store_once(draft, facts)

@@ -16,6 +16,7 @@ from onward.errors import (
     RepositoryError,
     Stopped,
     StoreError,
+    Unsettled,
 )
 from onward.frameworks.base import Framework
 from onward.repository import Facts
@@ -317,7 +318,12 @@ class Run:
             remove = self._framework.after_optimizer_step(value, self._on_optimizer_step)
             if remove is not None:
                 self._hooks.append(remove)
+            guard = self._framework.before_optimizer_step(value, self._saver.let_change)
+            if guard is not None:
+                self._hooks.append(guard)
         self._watching_optimizers = bool(self._hooks)
+        if not self._hooks:
+            self._saver.at_once = True  # nobody would wait before parameters change
         self._policy.saved(step=self.global_step, now_s=monotonic_s())
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
@@ -421,7 +427,7 @@ class Run:
             self._policy.observe(stall_s=saved.stall_s, durable_s=saved.durable_s)
             self._tell(saved)
             return
-        harmless = isinstance(error, StoreError | RepositoryError)
+        harmless = isinstance(error, StoreError | RepositoryError | Unsettled)
         if isinstance(error, Fenced | Conflict) or not harmless or self._on_save_failure == "stop":
             raise error
         self._reporter.say(f"step {saved.step} was NOT saved, training goes on: {error}")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onward.errors import OnwardError
+from onward.errors import OnwardError, Unsettled
 from onward.repository import Commit, Draft, Facts, Writer
 from onward.repository.records import Missed, for_people
 from onward.repository.staging import TooLarge
@@ -40,11 +40,15 @@ class Saver:
     With a staging copy, `start` returns when the state is copied; without, when it is stored.
     """
 
-    def __init__(self, writer: Writer, *, parent: str | None, say: Callable[[str], None]) -> None:
-        self.newest = parent
+    def __init__(
+        self, writer: Writer, *, say: Callable[[str], None], at_once: bool = False
+    ) -> None:
+        self.newest: str | None = None
         """The newest checkpoint that exists: the next one's parent."""
         self.after_commit: list[Callable[[Commit], None]] = []
         """Called in the storing thread. An error of theirs is warned about, and no more."""
+        self.at_once = at_once
+        """Whether tensors on an accelerator are copied at once, not during the next passes."""
         self._writer = writer
         self._say = say
         self._pool = ThreadPoolExecutor(1, "onward-save", initializer=_give_way)
@@ -66,11 +70,16 @@ class Saver:
         else:
             self._priming = self._pool.submit(self._writer.check_primed)
 
+    def let_change(self) -> None:
+        """Returns when parameters may change: called before each optimizer step."""
+        if self._writer.staging is not None:
+            self._writer.staging.complete.wait()
+
     def start(self, state: Any, facts: Facts) -> str:
         """Saves `state` in the background, once nothing else is on its way; returns its id."""
         assert self._future is None
         began_s = monotonic_s()
-        draft = self._snapshot(state)
+        draft = self._snapshot(state, at_once=self.at_once)
         stall_s = monotonic_s() - began_s
         if draft.slots is None:
             self._future = Future()
@@ -88,7 +97,12 @@ class Saver:
         return self._store(draft, facts, began_s, monotonic_s() - began_s)
 
     def ended(self, *, wait: bool = False) -> Saved | None:
-        """How the save in the background ended, told once; None if there is none or it goes on."""
+        """How the save in the background ended, told once; None if there is none or it goes on.
+
+        With `wait`, nothing is on its way afterwards.
+        """
+        if wait and self._priming is not None:
+            self._priming.result()
         future = self._future
         if future is None or not (wait or future.done()):
             return None
@@ -102,12 +116,12 @@ class Saver:
         if self._writer.staging is not None:
             self._writer.staging.close()
 
-    def _snapshot(self, state: Any) -> Draft:
+    def _snapshot(self, state: Any, *, at_once: bool = True) -> Draft:
         if self._priming is not None:
             priming, self._priming = self._priming, None
             priming.result()
         try:
-            return self._writer.snapshot(state)
+            return self._writer.snapshot(state, at_once=at_once)
         except TooLarge as error:
             self._do_without_staging(error)
             return self._writer.snapshot(state)
@@ -126,6 +140,8 @@ class Saver:
         try:
             commit = self._writer.store_draft(draft, facts)
         except OnwardError as error:
+            if isinstance(error, Unsettled):
+                self.at_once = True  # so that the next one cannot meet this
             self._missed.append(Missed(facts.step, for_people(str(error))))
             return Saved(facts.step, None, error, stall_s, monotonic_s() - began_s)
         self._missed = []

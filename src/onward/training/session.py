@@ -46,6 +46,7 @@ def open(
     save_every_epoch: bool = True,
     mtbf_hours: float = 24.0,
     staging: bool = True,
+    snapshot: Literal["lazy", "eager"] = "lazy",
     on_save_failure: Literal["warn", "stop"] = "warn",
     on_damage: Literal["raise", "fall-back"] = "raise",
     single_writer: bool = False,
@@ -69,7 +70,9 @@ def open(
     Triggers to save combine; each save is copied at once and stored behind the loop's back, one at
     a time. `save_every="auto"` measures what a save costs and chooses the seconds for a machine
     that fails every `mtbf_hours`. `staging=False` does without the second copy of the state in
-    memory; training then waits while a checkpoint is stored.
+    memory; training then waits while a checkpoint is stored. `snapshot="eager"` is for scripts that
+    write parameters elsewhere than in an optimizer's step: tensors on an accelerator are then
+    copied at once, not during the next forward and backward.
     `on_save_failure="stop"` turns a failed save from a warning into an error.
     `on_damage="fall-back"` passes over damaged checkpoints.
 
@@ -81,6 +84,8 @@ def open(
     environment = read_environment()
     objects = {name: value for name, value in objects.items() if value is not None}
     _check_objects(objects)
+    if snapshot not in ("lazy", "eager"):
+        raise UsageError(f"snapshot is {snapshot!r}", do='use "lazy" or "eager"')
     framework = framework_for(objects.values())
     place = str(url) if url is not None else environment.output
     if not place:
@@ -118,7 +123,7 @@ def open(
         run = Run(
             objects=objects,
             framework=framework,
-            saver=Saver(writer, parent=None, say=reporter.say),
+            saver=Saver(writer, say=reporter.say, at_once=snapshot == "eager"),
             verb=beginning.verb,
             increment=beginning.increment,
             loaders=Loaders(
