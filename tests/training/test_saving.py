@@ -132,6 +132,7 @@ def test_what_is_stored_is_the_state_before_what_came_after(
     for number in range(4):
         training.step(number)
         run.step()
+        run.wait()
         before = training.captured()
         checkpoint = run.save(wait=False)
         assert checkpoint is not None
@@ -296,6 +297,7 @@ def test_a_fenced_save_stops_training_at_the_next_step(tmp_path: Path, gate: Gat
     run = training.open(tmp_path)
     training.step(0)
     run.step()
+    run.wait()
     run.save(wait=False)
     assert gate.reached.wait(60)
     open_repository(open_store(tmp_path)).claim("another")
@@ -317,6 +319,7 @@ def test_too_little_memory_does_without_the_copy(
     for number in range(2):
         training.step(number)
         run.step()
+        run.wait()
         assert run.save(wait=False) is not None
     state = training.captured()
     run.close()

@@ -142,6 +142,7 @@ def test_parameters_that_no_known_optimizer_guards_are_copied_at_once(tmp_path: 
     )  # the other optimizer is not known
     training.step(0)
     run.step()
+    run.wait()
     before = training.captured()["net"]
     event = held_back(run)
     checkpoint = run.save(wait=False)

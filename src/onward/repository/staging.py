@@ -10,6 +10,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TypeAlias
@@ -31,6 +32,7 @@ _SMALL_BYTES = 64 << 10  # not worth a row patch, nor a task of its own
 _MIN_ROWS = 16
 _GLANCE_ROWS = 64
 _HUGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
+_POPULATE = 23  # MADV_POPULATE_WRITE, which Python does not name; Linux 5.14 and later
 _NOT_IN_CHILDREN = getattr(mmap, "MADV_DONTFORK", None)
 
 
@@ -94,6 +96,13 @@ class Staging:
     def missing_bytes(self, leaves: Iterable[tuple[str, TensorLeaf]]) -> int:
         """How much memory `take` would have to reserve for these leaves."""
         return sum(_padded(leaf) for name, leaf in leaves if not self._fits(name, leaf))
+
+    def reserve(self, leaves: Sequence[tuple[str, TensorLeaf]]) -> None:
+        """Makes the memory ready, so that the first `take` is as quick as those after it.
+
+        Raises `TooLarge`.
+        """
+        self._slots_for(leaves)
 
     def take(self, leaves: Sequence[tuple[str, TensorLeaf]], *, at_once: bool = True) -> list[Slot]:
         """Copies the leaves and forgets all other slots.
@@ -192,12 +201,14 @@ def _padded(leaf: TensorLeaf) -> int:
 def _reserve(size_bytes: int) -> Bytes:
     """Memory that is no child's: a data worker that was forked must not make it be copied."""
     memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # A kernel that lacks one of these is slower, or needs more memory, but right.
     for advice in (_HUGE_PAGES, _NOT_IN_CHILDREN):
         if advice is not None:
-            try:
+            with suppress(OSError):
                 memory.madvise(advice)
-            except OSError:  # a kernel without it: slower, or more memory, but right
-                continue
+    with suppress(OSError):
+        for start in range(0, size_bytes, _SPAN_BYTES):
+            memory.madvise(_POPULATE, start, min(_SPAN_BYTES, size_bytes - start))
     return np.frombuffer(memory, dtype=np.uint8)
 
 

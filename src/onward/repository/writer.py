@@ -142,6 +142,13 @@ class Writer:
             ]
         return draft
 
+    def reserve(self, state: Any) -> None:
+        """Makes memory ready for states like this one. Raises `TooLarge`."""
+        if self.staging is not None:
+            draft = Draft(new_checkpoint_id())
+            encode(state, draft.add)
+            self.staging.reserve(draft.leaves)
+
     def prime(self, state: Any) -> None:
         """Stages a state that was just restored; `check_primed` must follow before a snapshot."""
         if self.staging is not None:

@@ -82,6 +82,7 @@ class Run:
         self._save_wanted = ""
         self._pending_randomness: Mapping[str, Any] | None = None
         self._next_report_s = 0.0
+        self._to_reserve = False
         self._open = True
         self._finished = False
         self._best_rate = 0.0
@@ -190,6 +191,9 @@ class Run:
         self.counters.increment_step += 1
         self._loaders.consumed()
         self._learn_how_it_ended()
+        if self._to_reserve:  # only now the optimizer has its state
+            self._to_reserve = False
+            self._saver.reserve(self._state())
         now_s = monotonic_s()
         if self._rates_seen < 100:
             self._watch_rates()
@@ -327,7 +331,9 @@ class Run:
         self._policy.saved(step=self.global_step, now_s=monotonic_s())
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
-        if self._saver.newest is not None:
+        if self._saver.newest is None:
+            self._to_reserve = True
+        else:
             self._prime_before_first_step()
         if self._pusher is not None:
             self._pusher.start()

@@ -53,6 +53,7 @@ class Saver:
         self._say = say
         self._pool = ThreadPoolExecutor(1, "onward-save", initializer=_give_way)
         self._future: Future[Saved] | None = None
+        self._reserving: Future[None] | None = None
         self._priming: Future[None] | None = None
         self._missed: list[Missed] = []
 
@@ -60,6 +61,15 @@ class Saver:
     def busy(self) -> bool:
         """Whether a save is on its way, so that the next one must wait for its turn."""
         return self._future is not None or (self._priming is not None and not self._priming.done())
+
+    def reserve(self, state: Any) -> None:
+        """Makes memory ready, behind the loop's back, for saving states like this one."""
+
+        def reserve() -> None:
+            with suppress(TooLarge):  # the first save will say so
+                self._writer.reserve(state)
+
+        self._reserving = self._pool.submit(reserve)
 
     def prime(self, state: Any) -> None:
         """Compares the next save with `state`, as far as it is what was just restored."""
@@ -117,9 +127,11 @@ class Saver:
             self._writer.staging.close()
 
     def _snapshot(self, state: Any, *, at_once: bool = True) -> Draft:
-        if self._priming is not None:
-            priming, self._priming = self._priming, None
-            priming.result()
+        # A save that is due would pay for its memory itself: it need not give way to that.
+        for preparing in (self._reserving, self._priming):
+            if preparing is not None:
+                preparing.result()
+        self._reserving = self._priming = None
         try:
             return self._writer.snapshot(state, at_once=at_once)
         except TooLarge as error:
