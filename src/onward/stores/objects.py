@@ -19,6 +19,7 @@ from onward.stores.urls import Location
 
 PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 8
+_HASHERS = 2
 _MOST_PARTS = 10_000  # of one upload, in Amazon's S3
 _CLIENTS = {"s3": "S3Store", "obs": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
@@ -77,7 +78,7 @@ class ObjectStore:
             with self._translated("put", key):
                 self._obstore.put(self._client, key, whole, use_multipart=False)
         else:
-            self._upload(key, fingerprint.noting(in_parts(views, part_bytes)), part_bytes)
+            self._upload(key, in_parts(views, part_bytes), part_bytes, fingerprint)
         self._verify(key, fingerprint)
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
@@ -132,15 +133,19 @@ class ObjectStore:
         except Missing:
             return  # what Google and Azure say where others say nothing
 
-    def _upload(self, key: str, parts: Iterator[bytearray], part_bytes: int) -> None:
+    def _upload(
+        self, key: str, parts: Iterable[Chunk], part_bytes: int, fingerprint: Fingerprint
+    ) -> None:
         """Upload parts as they come, and nothing if their source fails.
 
-        The client has a thread of its own, because it cannot be called from within an iteration
-        that it makes itself, and the source of the parts may well be reading from another bucket.
+        Reading the source, hashing and several parts on the network overlap; a part that fails is
+        repeated by itself. The client has a thread of its own, because it cannot be called from
+        within an iteration that it makes itself, and the source of the parts may well be reading
+        from another bucket.
         """
         handoff = Handoff()
-        with ThreadPoolExecutor(1) as thread:
-            upload = thread.submit(
+        with ThreadPoolExecutor(1 + _HASHERS) as threads:
+            upload = threads.submit(
                 self._obstore.put,
                 self._client,
                 key,
@@ -151,7 +156,7 @@ class ObjectStore:
             )
             upload.add_done_callback(lambda _: handoff.stop())
             try:
-                for part in parts:
+                for part in fingerprint.noting(parts, threads):
                     if not handoff.give(part):
                         break
             except BaseException:
