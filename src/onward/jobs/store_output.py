@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ class StoreOutput:
         self._remote = open_store(spec.output)
         self._generation: int | None = None
         self.pushed = Pushed()
+        self._counting = threading.Lock()
         self._next_fence_s = 0.0
         # Whatever is impossible must be said before the place becomes an output.
         existing = existing_repository(self._remote)
@@ -192,7 +194,8 @@ class StoreOutput:
         self._repository.log.check_fence(self._generation)
 
     def _count(self, count: int, passed: Passed | None = None) -> None:
-        self.pushed.size_bytes += count
+        with self._counting:
+            self.pushed.size_bytes += count
         if passed is not None:
             passed(count)
 

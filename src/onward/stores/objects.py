@@ -82,9 +82,13 @@ class ObjectStore:
         self._verify(key, fingerprint)
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
+        return bytes(self.read_view(key, start, size_bytes))
+
+    def read_view(self, key: str, start: int = 0, size_bytes: int | None = None) -> memoryview:
+        """As `read`, without a copy: for what is only passed on."""
         if size_bytes == 0:  # not a range that can be asked for
             self.size(key)
-            return b""
+            return memoryview(b"")
         options: dict[str, Any] = {}
         if size_bytes is not None:
             options = {"range": (start, start + size_bytes)}
@@ -93,12 +97,12 @@ class ObjectStore:
         with self._translated("read", key):
             try:
                 result = self._obstore.get(self._client, checked_key(key), options=options)
-                return bytes(result.bytes())
+                return memoryview(result.bytes())
             except self._obstore.exceptions.GenericError as error:
                 if status_of(error) == 416:  # it is there, and ends before `start`
-                    return b""
+                    return memoryview(b"")
                 if "non-partial response" in str(error):
-                    return self._read_through(key, start, size_bytes)
+                    return memoryview(self._read_through(key, start, size_bytes))
                 raise
 
     def _read_through(self, key: str, start: int, size_bytes: int | None) -> bytes:
