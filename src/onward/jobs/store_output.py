@@ -19,6 +19,7 @@ from onward.jobs.spec import JobSpec
 from onward.repository import Commit, History, Repository, Writer
 from onward.repository.fetching import check_space
 from onward.repository.mirror import Mirror, missing_bytes
+from onward.repository.working import Lag, LagWatch
 from onward.stores import LocalStore, open_store
 from onward.training.opening import Asked, Beginning
 from onward.training.places import WorkingFolder
@@ -49,6 +50,7 @@ class StoreOutput:
             self._mirror = Mirror(
                 LocalStore(self.folder), self._remote, single_writer=spec.single_writer
             )
+            self._lag_watch = LagWatch(self._mirror.local_store)
             self._files = PlainFiles(
                 self._remote, self.folder.parent, say=display.say, passed=self._count
             )
@@ -136,6 +138,9 @@ class StoreOutput:
         return [f"checkpoint {c.checkpoint} (step {c.step})" for c in commits] + [
             f"file {key}" for key in self._files.unpushed()
         ]
+
+    def lag(self) -> Lag:
+        return self._lag_watch.look()
 
     def release(self) -> None:
         assert self.working is not None

@@ -28,6 +28,7 @@ from onward.repository.ranges import Progress
 from onward.repository.records import AnyRecord, Commit, record_key
 from onward.repository.repository import Repository, open_or_create
 from onward.repository.summary import SUMMARY_KEY, write_summary
+from onward.repository.working import note_pushed, write_working
 from onward.repository.writer import Writer
 from onward.stores.base import Chunk, Store
 from onward.stores.local import LocalStore
@@ -80,6 +81,8 @@ class Mirror:
         except (Fenced, Conflict, Damaged) as error:
             stranded = self._set_aside(error.why or error.what)
         self._rebuild_log()
+        # The log here is a copy of the other one now: nothing in it is unpushed.
+        write_working(self.local_store, self.local.history, self.remote.store.url)
         return stranded
 
     def pull_checkpoint(self, commit: Commit, *, progress: Progress | None = None) -> Manifest:
@@ -167,6 +170,10 @@ class Mirror:
                 lambda history: _rebased(commit, manifest, history),
                 claimed_generation=commit.generation,
             )
+        note_pushed(
+            self.local_store, self.local.history.repository, self.remote.store.url,
+            commit.checkpoint,
+        )  # fmt: skip
 
     def _pull_pack(self, pack: str, ref: PackRef, progress: Progress) -> None:
         fetch_pack(self.remote.store, self.local_store, pack_key(pack), ref, progress=progress)
