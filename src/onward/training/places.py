@@ -14,11 +14,12 @@ from blake3 import blake3
 
 from onward.errors import Damaged, Indeterminate, OnwardError, StoreError, UsageError
 from onward.repository import Writer
-from onward.repository.mirror import Mirror
+from onward.repository.mirror import Mirror, missing_bytes
 from onward.repository.working import Lag, LagWatch
 from onward.stores import LocalStore, open_store, parse
 from onward.stores.os_errors import written
 from onward.training.lag import LagNotices, waiting_text
+from onward.training.space import LocalSpace
 
 _PUSH_EVERY_S = 0.5
 _LOOK_EVERY_S = 1.0
@@ -156,8 +157,12 @@ def claim_working_copy(
     checkpoint: str,
     fall_back: bool,
     say: Callable[[str], None],
+    limit_bytes: int | None = None,
 ) -> tuple[WorkingFolder, Mirror, Writer]:
-    """Pulls an output's log and the checkpoint to go on from, and claims the output."""
+    """Pulls an output's log and the checkpoint to go on from, and claims the output.
+
+    With a limit on local space, what is pushed and not needed makes room first; else `SpaceLimit`.
+    """
     folder = WorkingFolder(url)
     mirror = Mirror(LocalStore(folder.output), open_store(url), single_writer=single_writer)
     stranded = mirror.pull_log()
@@ -169,6 +174,11 @@ def claim_working_copy(
     history = mirror.remote.history
     for commit in [history.resolve(checkpoint)] if checkpoint else history.newest_first():
         try:
+            if limit_bytes is not None:
+                manifest = mirror.remote.manifest(commit)
+                space = LocalSpace(mirror.local_store, limit_bytes)
+                space.pin(manifest.packs)
+                space.make_room(missing_bytes(mirror.local_store, [manifest]))
             mirror.pull_checkpoint(commit)
             break
         except Damaged:
