@@ -34,6 +34,7 @@ def test_the_command_to_go_on_is_the_command(spec: JobSpec) -> None:
         branch_from=given["branch"], single_writer=given["single_writer"],
         on_damage=given["on_damage"], save_every_steps=given["save_every_steps"],
         save_every_seconds=given["save_every_seconds"], grace_s=given["grace"],
+        space=given["space"],
     )  # fmt: skip
     assert again == spec
 

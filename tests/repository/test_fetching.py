@@ -111,6 +111,21 @@ def test_a_store_that_answers_less_than_asked_for_is_asked_again(tmp_path: Path)
     assert local.read(KEY) == DATA
 
 
+def test_nothing_is_kept_beyond_a_gap(tmp_path: Path) -> None:
+    """Later bytes would stand where others belong, and the next call would build on them."""
+
+    class Gap(Remote):
+        def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
+            return b"" if start == 3000 else super().read(key, start, size_bytes)
+
+    remote = Gap()
+    remote.put(KEY, [DATA], len(DATA))
+    local = LocalStore(tmp_path)
+    with pytest.raises(Damaged, match="cut short"):
+        fetch_pack(remote, local, KEY, ref())
+    assert fetching.fetched_bytes(local, KEY) == 3000
+
+
 def test_what_arrived_is_durable_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
