@@ -1,6 +1,6 @@
 """Runs the speed benchmarks and prints a table: what, target, measured, spread.
 
-    python -m benchmarks [step] [loader] [import] [log] [open] [--json FILE]
+    python -m benchmarks [step] [loader] [import] [log] [open] [transfer] [--json FILE]
 
 Timings depend on the machine: each is a median over repetitions, ratios are interleaved in one run.
 """
@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import history, imports, loader, step
+from benchmarks import history, imports, loader, step, transfer
 from benchmarks.measuring import Result, machine
 
 BENCHMARKS = {
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "import": imports.measure,
     "log": history.measure_log,
     "open": history.measure_open,
+    "transfer": transfer.measure,
 }
 
 

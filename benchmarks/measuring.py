@@ -11,23 +11,29 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True)
 class Result:
-    """One figure beside its target. `values` are all repetitions."""
+    """One figure beside its target. `values` are all repetitions.
+
+    The target is the most that it may be, or with `at_least` the least.
+    """
 
     name: str
     unit: str
     target: float
     values: tuple[float, ...]
+    at_least: bool = False
 
     @property
     def median(self) -> float:
         return statistics.median(self.values)
 
     def line(self) -> str:
-        verdict = "met" if self.median <= self.target else "MISSED"
+        sign = "≥" if self.at_least else "≤"
+        met = self.median >= self.target if self.at_least else self.median <= self.target
+        verdict = "met" if met else "MISSED"
         spread = f"{min(self.values):.4g} – {max(self.values):.4g}"
         return (
             f"{self.name:<62} {self.median:>9.4g} {self.unit:<9} "
-            f"(target ≤ {self.target:g}, {spread}, n={len(self.values)}) {verdict}"
+            f"(target {sign} {self.target:g}, {spread}, n={len(self.values)}) {verdict}"
         )
 
 

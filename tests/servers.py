@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,7 @@ class S3Server:
 @pytest.fixture(scope="session")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """SeaweedFS: an S3 server that honours create-if-absent."""
-    folder = tmp_path_factory.mktemp("seaweedfs")
-    with _server(_seaweedfs_command, folder) as server:
+    with seaweedfs_in(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
 
 
@@ -58,6 +57,11 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     (folder / BUCKET).mkdir()
     with _server(_rclone_command, folder) as server:
         yield server
+
+
+def seaweedfs_in(folder: Path) -> AbstractContextManager[S3Server]:
+    """SeaweedFS with its volumes in `folder`, for as long as the context lasts."""
+    return _server(_seaweedfs_command, folder)
 
 
 def free_ports(count: int) -> list[int]:

@@ -12,6 +12,7 @@ OnwardError                    what happened, why, and what to do next
 │   ├── Unreachable            the store does not answer
 │   ├── ReadOnly               the store refuses writes
 │   ├── NoSpace                the store is full
+│   │   └── SpaceLimit         the limit on local space would be passed; try again after pushes
 │   └── UnsafeStore            the store does not honour create-if-absent
 ├── RepositoryError            the log, a manifest or a pack
 │   ├── NotAnOutput            there is no repository at this place
@@ -105,6 +106,17 @@ class ReadOnly(StoreError):
 
 class NoSpace(StoreError):
     """The store is full."""
+
+
+class SpaceLimit(NoSpace):
+    """The limit on local space would be passed, and what is here is nowhere else yet, or needed.
+
+    `for_good` says that no push will help: the limit is too small for what is to be saved.
+    """
+
+    def __init__(self, what: str, *, for_good: bool, why: str = "", do: str = "") -> None:
+        super().__init__(what, why=why, do=do)
+        self.for_good = for_good
 
 
 class UnsafeStore(StoreError):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from onward.cli.graph import Graph, in_ascii
 from onward.cli.text import clean
+from onward.repository.mirror import Mirror
+from onward.stores import LocalStore, MemoryStore
 from tests.cli.conftest import AsJson, Onward
-from tests.cli.outputs import Output
+from tests.cli.outputs import Output, facts, floats
 
 
 def drawing(*lineage: tuple[str, str | None]) -> list[str]:
@@ -162,3 +164,23 @@ def test_thousands_of_checkpoints_are_listed_whole(onward: Onward, tmp_path: Pat
     write_long_log(tmp_path / "long", 3_000)
     lines = onward("log", tmp_path / "long").stdout.splitlines()
     assert sum("increment" in line for line in lines) == 3_000
+
+
+def test_a_working_copy_tells_what_is_not_pushed(
+    onward: Onward, as_json: AsJson, tmp_path: Path
+) -> None:
+    """How many, how much, how old; nothing once all is pushed, and nothing of plain outputs."""
+    mirror = Mirror(LocalStore(tmp_path / "copy"), MemoryStore())
+    mirror.pull_log()
+    writer = mirror.claim("test")
+    first = writer.commit({"w": floats(1)}, facts())
+    second = writer.commit({"w": floats(2)}, facts(parent=first.checkpoint))
+    last = onward("log", tmp_path / "copy").stdout.splitlines()[-1]
+    assert last.startswith("2 checkpoints (")
+    assert "not pushed: in " in last
+    (behind,) = as_json("log", tmp_path / "copy")["unpushed"]
+    assert behind["checkpoints"] == 2
+    assert behind["bytes"] == first.stored + second.stored
+    mirror.push()
+    assert "not pushed" not in onward("log", tmp_path / "copy").stdout
+    assert as_json("log", tmp_path / "copy")["unpushed"] == []

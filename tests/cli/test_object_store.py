@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from onward.repository import open_or_create
+from onward.repository.mirror import Mirror
+from onward.repository.working import note_pushed
+from onward.stores import LocalStore
+from onward.training.places import WorkingFolder
 from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import facts, floats
 from tests.servers import S3Server
@@ -44,3 +48,30 @@ def test_every_command_works_on_a_bucket(
     onward("export", url, tmp_path / "f.safetensors")
     onward("import", tmp_path / "f.safetensors", seaweedfs.url("cli/imported"))
     assert as_json("log", seaweedfs.url("cli/imported"))["total"] == 1
+
+
+def test_the_log_of_a_url_tells_what_this_machine_has_not_pushed(
+    onward: Onward,
+    as_json: AsJson,
+    seaweedfs: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second working copy too; what the store has meanwhile is not counted."""
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+    url = seaweedfs.url("cli/behind")
+    store = seaweedfs.store("cli/behind")
+    held = [WorkingFolder(url), WorkingFolder(url)]
+    mirror = Mirror(LocalStore(held[1].output), store)
+    mirror.pull_log()
+    writer = mirror.claim("test")
+    first = writer.commit({"w": floats(1)}, facts())
+    mirror.push()
+    note_pushed(mirror.local_store, mirror.local.history.repository, url, None)  # lost: behind
+    writer.commit({"w": floats(2)}, facts(parent=first.checkpoint))
+    (behind,) = as_json("log", url)["unpushed"]
+    assert (behind["folder"], behind["checkpoints"]) == (str(held[1].output), 1)
+    mirror.push()
+    assert "not pushed" not in onward("log", url).stdout
+    for folder in held:
+        folder.release()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from onward.errors import Damaged, NoSpace, StoreError
+from onward.errors import Damaged, NoSpace, SpaceLimit, StoreError, UsageError
 from onward.jobs import data as job_data
 from onward.jobs import store_output
 from onward.repository import open_repository, verify
@@ -112,6 +112,44 @@ assert verify(open_repository(LocalStore(sys.argv[2])), every_byte=True).checkpo
 assert verify(open_repository(LocalStore(sys.argv[2])), every_byte=True).intact
 """
     assert bench.run(script, output=s3_url("out"), predownload="all").outcome.exit_code == 0
+
+
+def test_all_of_more_than_the_limit_is_refused_with_the_sizes(
+    bench: Bench, s3_url: URLs, watched: FaultPlan
+) -> None:
+    """Before anything is fetched."""
+    writer = output_with(open_store(s3_url("out"))).claim("test")
+    for step in (1, 2, 3):
+        commit(writer, step, state={"w": noise(step, 50_000)})
+    outcome = bench.run("", output=s3_url("out"), predownload="all", space="120 kB").outcome
+    assert isinstance(outcome.error, UsageError)
+    assert "3 checkpoints take 150." in outcome.error.what
+    assert "120.0 kB" in outcome.error.why
+    assert not [call for call in watched.calls if call.verb == "read" and "/packs/" in call.key]
+
+
+def test_a_new_newest_checkpoint_takes_the_place_of_older_ones_here(
+    bench: Bench, s3_url: URLs
+) -> None:
+    """Another machine trained meanwhile; the limit is the script's too."""
+    store = open_store(s3_url("out"))
+    writer = output_with(store).claim("test")
+    old = commit(writer, 1, state={"w": noise(1, 50_000)})
+    script = """
+import os, sys
+print("limit", os.environ["ONWARD_SPACE"], len(os.listdir(sys.argv[2] + "/onward/packs")))
+"""
+    for made in (old, commit(writer, 2, state={"w": noise(2, 50_000)})):
+        ended = bench.run(script, output=s3_url("out"), space="90kB").outcome
+        assert ended.exit_code == 0, ended
+        assert ended.newest is not None
+        assert ended.newest.checkpoint != old.checkpoint or made is old
+    assert bench.printed().splitlines() == ["limit 90000 1"] * 2
+    refused = bench.run(script, output=s3_url("out"), space="40kB").outcome
+    assert refused.exit_code == 0  # it is here already: nothing is fetched
+    forget_working_copies(bench)
+    refused = bench.run(script, output=s3_url("out"), space="40kB").outcome
+    assert isinstance(refused.error, SpaceLimit)
 
 
 def test_a_named_checkpoint_is_fetched_and_gone_on_from(bench: Bench, s3_url: URLs) -> None:

@@ -19,6 +19,7 @@ from onward.jobs.spec import JobSpec
         JobSpec("t.py", "o", arguments=("--epochs", "3", "a b"), pass_as="env", grace_s=1.5),
         JobSpec("t.py", "o", single_writer=True, on_damage="fall-back", predownload="all"),
         JobSpec("t.py", "o", save_every_steps=10, save_every_seconds=0.5),
+        JobSpec("t.py", "o", space="1.5 TB"),
     ],
 )
 def test_the_command_to_go_on_is_the_command(spec: JobSpec) -> None:
@@ -33,6 +34,7 @@ def test_the_command_to_go_on_is_the_command(spec: JobSpec) -> None:
         branch_from=given["branch"], single_writer=given["single_writer"],
         on_damage=given["on_damage"], save_every_steps=given["save_every_steps"],
         save_every_seconds=given["save_every_seconds"], grace_s=given["grace"],
+        space=given["space"],
     )  # fmt: skip
     assert again == spec
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections import namedtuple
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from onward.repository import open_repository, read_state, verify
 from onward.repository.manifest import manifest_key
 from onward.repository.mirror import Mirror, missing_bytes
 from onward.repository.packs import pack_key
-from onward.stores import Fault, FaultPlan, Faulty, LocalStore, MemoryStore, Store
+from onward.stores import Chunk, Fault, FaultPlan, Faulty, LocalStore, MemoryStore, Store
 from tests.repository.checkpoints import commit, noise, output_with, value_of
 
 
@@ -183,6 +185,44 @@ def test_who_was_taken_over_cannot_push_and_keeps_everything(tmp_path: Path) -> 
     with pytest.raises(Missing):
         again.local_store.size(manifest_key(lost.checkpoint))
     assert again.pull_log().folder is None
+
+
+def test_packs_of_one_commit_go_up_together(tmp_path: Path) -> None:
+    """None of them is answered before the other one has come; the manifest comes after both."""
+    both = threading.Barrier(2, timeout=30)
+
+    class Together(MemoryStore):
+        def put(self, key: str, chunks: Iterable[Chunk], size_bytes: int) -> None:
+            if "/packs/" in key:
+                both.wait()
+            super().put(key, chunks, size_bytes)
+
+    mirror = mirror_of(Together(), tmp_path)
+    writer = mirror.claim("test")
+    commit(writer, 1, state={"a": noise(1, 100)})
+    shares = commit(writer, 2, state={"a": noise(1, 100), "b": noise(2, 100)})
+    # As if the first were not to be pushed: both packs are the second's, whose parent is missing.
+    mirror.unpushed = lambda: [shares]  # type: ignore[method-assign]
+    with pytest.raises(Damaged, match="parent"):
+        mirror.push()
+    assert both.n_waiting == 0
+    assert len(list(mirror.remote.store.list("onward/packs/"))) == 2
+
+
+def test_a_pack_that_is_at_the_store_need_not_be_here_to_be_shared(tmp_path: Path) -> None:
+    """A new process knows nothing of what was pushed; it asks the store first."""
+    remote = MemoryStore()
+    mirror = mirror_of(remote, tmp_path)
+    writer = mirror.claim("test")
+    first = commit(writer, 1, state={"frozen": noise(0, 5000)})
+    mirror.push()
+    commit(writer, 2, state={"frozen": noise(0, 5000), "w": noise(2, 100)})
+    for pack in mirror.local.manifest(first).packs:
+        mirror.local_store.delete(pack_key(pack))
+    again = Mirror(LocalStore(tmp_path / "output"), remote)
+    assert again.pull_log().folder is None
+    assert [c.step for c in again.remote.history.live()] == [1, 2]
+    assert verify(open_repository(remote), every_byte=True).intact
 
 
 def test_a_pack_dropped_meanwhile_is_a_conflict_and_nothing_is_lost(tmp_path: Path) -> None:

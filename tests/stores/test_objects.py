@@ -6,6 +6,7 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -164,6 +165,39 @@ def test_large_upload_stays_close_to_its_source(fake: FakeS3) -> None:
     assert max(ahead) <= 8 + 4
 
 
+def test_a_failed_part_is_repeated_alone(fake: FakeS3) -> None:
+    """A store that stumbles over one part of many gets the others once, and is then believed."""
+    stumbles = iter([503])
+
+    def answer(request: Request) -> Answer:
+        if request.method == "PUT" and request.query.get("partNumber") == "5":
+            return next(((status, error("SlowDown")) for status in stumbles), None)
+        return None
+
+    fake.answer = answer
+    fake.store().put("key", [LARGE], len(LARGE))
+    assert fake.objects["key"] == LARGE
+    sent = [r.query["partNumber"] for r in fake.requests if r.method == "PUT"]
+    assert sorted(sent, key=int) == sorted([*map(str, range(1, 22)), "5"], key=int)
+    assert sum("uploads" in request.query for request in fake.requests) == 1
+
+
+def test_parts_are_on_the_network_together(fake: FakeS3) -> None:
+    """The first part is not answered before another one has come."""
+    others = threading.Event()
+
+    def lose_reply(request: Request) -> bool:
+        if request.method == "PUT" and request.query.get("partNumber") == "1":
+            assert others.wait(30)
+        elif request.method == "PUT":
+            others.set()
+        return False
+
+    fake.lose_reply = lose_reply
+    fake.store().put("key", [LARGE], len(LARGE))
+    assert fake.objects["key"] == LARGE
+
+
 @pytest.mark.parametrize("refused", ["POST", "PUT"])
 def test_store_refuses_while_parts_are_given(fake: FakeS3, refused: str) -> None:
     """The source is not asked for more than can be used, and nobody waits for ever."""
@@ -199,6 +233,17 @@ def test_parts_are_cut_anywhere() -> None:
         parts = [bytes(part) for part in in_parts(map(memoryview, chunks), 64)]
         assert b"".join(parts) == data
         assert {len(part) for part in parts[:-1]} == {64}
+
+
+def test_parts_do_not_change_with_the_buffers_of_their_source() -> None:
+    """Only what nobody can change is handed on as it is: whole `bytes` of a part's length."""
+    reused = bytearray(b"a" * 64)
+    whole, other = bytes(64), b"b" * 65
+    given = [memoryview(whole), memoryview(reused), memoryview(other)[:64]]
+    parts = list(in_parts(given, 64))
+    reused[:] = b"c" * 64
+    assert parts[0] is whole
+    assert [bytes(part) for part in parts] == [whole, b"a" * 64, b"b" * 64]
 
 
 def test_fingerprint_of_one_part() -> None:

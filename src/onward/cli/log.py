@@ -15,6 +15,7 @@ import msgspec
 from onward.cli.graph import Graph, in_ascii
 from onward.cli.options import json_option, output_argument, write_json, write_lines
 from onward.cli.outputs import open_output
+from onward.cli.pushing import unpushed_document, unpushed_here, unpushed_lines
 from onward.cli.text import clean, count, number, on_terminal, painted, size, when, wrapped
 from onward.errors import Missing
 from onward.repository import Commit, History, Repository, record_key
@@ -47,10 +48,12 @@ def log(
         limit = _ON_A_TERMINAL
     commits = list(islice(repository.history.newest_first(), limit))
     others = _records_beside(repository, commits) if records else []
+    behind = unpushed_here(output, repository.history)
     if as_json:
-        write_json(_document(repository, commits, others if records else None))
+        document = _document(repository, commits, others if records else None)
+        write_json({**document, **unpushed_document(behind)})
     else:
-        write_lines(_lines(repository, commits, others, graph=graph))
+        write_lines(_lines(repository, commits, others, graph=graph) + unpushed_lines(behind))
 
 
 def _lines(

@@ -60,6 +60,10 @@ from onward.jobs.spec import JobSpec
     "--grace", type=click.FloatRange(0), default=30.0, metavar="SECONDS", show_default=True,
     help="How long the script may take to save and stop.",
 )  # fmt: skip
+@click.option(
+    "--space", default="", metavar="SIZE",
+    help="Most that checkpoints may take on this machine, such as 20GB (or ONWARD_SPACE).",
+)  # fmt: skip
 @json_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(as_json: bool, dry_run: bool, **given: Any) -> int:
@@ -86,6 +90,7 @@ def run(as_json: bool, dry_run: bool, **given: Any) -> int:
         save_every_steps=given["save_every_steps"],
         save_every_seconds=given["save_every_seconds"],
         grace_s=given["grace"],
+        space=given["space"],
     )
     if dry_run:
         return _show_plan(spec, as_json=as_json)

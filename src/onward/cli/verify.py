@@ -86,6 +86,9 @@ def _lines(repository: Repository, findings: Findings, every_byte: bool) -> list
             lines.append(f"  {_name(history, id_)}")
             lines += [f"    - {clean(reason)}" for reason in reasons]
         lines.append(_advice(history, findings))
+    if findings.not_here:
+        number = count(len(findings.not_here), "checkpoint")
+        lines.append(f"{number} not wholly here, and pushed: fetched again when needed")
     if findings.leftovers:
         number = count(len(findings.leftovers), "leftover")
         lines.append(f"{number} of saves that were cut off or dropped; harmless:")
@@ -142,5 +145,6 @@ def _document(repository: Repository, findings: Findings, every_byte: bool) -> d
         "checkpoints": findings.checkpoints,
         "bytes_read": findings.bytes_read,
         "damaged": [entry(id_, reasons) for id_, reasons in findings.damaged.items()],
+        "not_here": findings.not_here,
         "leftovers": findings.leftovers,
     }

@@ -95,6 +95,7 @@ class _Agent:
         self.output: JobOutput | None = None
         self.data_path: Path | None = None
         self.snapshot = ""
+        self.behind = ""
         self.bug: BaseException | None = None
 
     def run(self) -> None:
@@ -260,6 +261,7 @@ class _Agent:
                 self.display.say("the script did not stop: killing it")
                 process.kill()
                 return
+            self.behind = pushing.look()
             tick.wait(_LOOK_EVERY_S)
 
     # What came of it.
@@ -318,7 +320,7 @@ class _Agent:
                 self.display.say(f"not {rejected.checkpoint}: {rejected.reason}")
 
     def _on_event(self, facts: dict[str, Any]) -> None:
-        self.display.training(facts)
+        self.display.training({**facts, "behind": self.behind})
 
 
 def _who(spec: JobSpec) -> str:

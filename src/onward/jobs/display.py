@@ -11,6 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TextIO
 
 from onward.training.reporting import progress_text
+from onward.training.wording import counted, size
+
+__all__ = ["Display", "Lines", "Passed", "Terminal", "counted", "size"]
 
 Passed = Callable[[int], None]
 """To be called with the number of bytes that passed; from any thread."""
@@ -190,22 +193,6 @@ class Terminal:
         with self._console.capture() as captured:
             self._console.print(row, end="", width=self._console.width - 1)
         return captured.get().rstrip("\n")
-
-
-def size(size_bytes: float) -> str:
-    """Such as `12.3 MB`."""
-    if size_bytes < 1000:
-        return f"{int(size_bytes)} B"
-    for unit in ("kB", "MB", "GB", "TB"):
-        size_bytes /= 1000
-        if size_bytes < 999.95 or unit == "TB":
-            break
-    return f"{size_bytes:.1f} {unit}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Such as `1 file`, `2,000 files`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _harmless(text: str) -> str:

@@ -11,12 +11,8 @@ from blake3 import blake3
 
 from onward.errors import Missing, TransferFailed
 from onward.jobs.display import Display, Passed, counted
-from onward.repository.fetching import (
-    check_space,
-    fetch_object,
-    read_patiently,
-    transfer_all,
-)
+from onward.repository.fetching import check_space, transfer_all
+from onward.repository.ranges import fetch_object, read_patiently
 from onward.stores import Entry, Store
 from onward.stores.os_errors import written
 

@@ -11,6 +11,7 @@ from onward.jobs.scanning import Token, grows, move_aside, newest_torn, scan
 from onward.jobs.spec import JobSpec
 from onward.jobs.torn import why_torn
 from onward.repository import History, Repository, Writer, open_or_create
+from onward.repository.working import Lag
 from onward.stores import LocalStore, parse
 from onward.training.opening import Asked, Beginning
 from onward.training.places import WorkingFolder
@@ -77,6 +78,9 @@ class FolderOutput:
 
     def unpushed(self) -> list[str]:
         return []
+
+    def lag(self) -> Lag:
+        return Lag()
 
     def release(self) -> None:
         return

@@ -12,6 +12,7 @@ from onward.jobs.display import counted
 from onward.jobs.open_files import FileId
 from onward.jobs.spec import JobSpec
 from onward.repository import History, Repository, Writer, open_repository
+from onward.repository.working import Lag
 from onward.stores import Store, parse
 from onward.training.opening import Asked, Beginning
 from onward.training.places import WorkingFolder
@@ -56,6 +57,9 @@ class JobOutput(Protocol):
 
     def unpushed(self) -> list[str]:
         """What is not at the store, in words."""
+
+    def lag(self) -> Lag:
+        """How far pushing is behind; from any one thread, whatever the others wait for."""
 
     def release(self) -> None:
         """Lets others on this machine have `folder`."""

@@ -10,6 +10,10 @@ from onward.errors import Indeterminate, OnwardError, StoreError, Unreachable
 from onward.jobs.display import Display
 from onward.jobs.open_files import FileId
 from onward.jobs.output import JobOutput
+from onward.training.lag import LagNotices, lag_text, waiting_text
+
+_QUIET_S = 0.5
+_LOOK_EVERY_S = 1.0
 
 
 class Pushing:
@@ -36,16 +40,33 @@ class Pushing:
         self._last_push_s = last_push_s
         self._ended = threading.Event()
         self._in_order = False
-        self._abandoned = False
+        self._notices = LagNotices()
+        self._next_look_s = 0.0
+        self._behind = ""
         self._thread = threading.Thread(target=self._work, name="onward-push", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def look(self) -> str:
+        """The lag in words, or ''; said aloud when it grows. Called while the script is watched."""
+        now_s = time.monotonic()
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + _LOOK_EVERY_S
+            lag = self._output.lag()
+            self._behind = lag_text(lag)
+            notice = self._notices.about(lag)
+            if notice:
+                self._display.say(notice)
+        return self._behind
+
     def finish(self, *, in_order: bool, abandon: Callable[[], bool]) -> None:
         """Waits for the last push, or until `abandon` says so; `failure` tells how it went."""
         self._in_order = in_order
         self._ended.set()
+        self._thread.join(_QUIET_S)
+        if self._thread.is_alive() and (lag := self._output.lag()).checkpoints:
+            self._display.say(waiting_text(lag))
         while self._thread.is_alive():
             self._thread.join(0.05)
             if abandon():

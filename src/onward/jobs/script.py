@@ -11,6 +11,7 @@ from onward.repository import Writer
 from onward.stores import parse
 from onward.training import environment as names
 from onward.training.opening import Asked, Beginning
+from onward.training.space import space_limit
 
 _OURS = frozenset(value for name, value in vars(names).items() if name.isupper())
 
@@ -64,6 +65,9 @@ def script_environment(
         names.SAVE_EVERY_STEPS: str(spec.save_every_steps or ""),
         names.SAVE_EVERY_SECONDS: f"{spec.save_every_seconds:g}" if spec.save_every_seconds else "",
     }
+    limit = space_limit(spec.space)
+    if limit is not None:
+        optional[names.SPACE] = str(limit)
     if spec.pass_as == "env":
         optional["TRAIN_URL"] = str(output)
         optional["DATA_URL"] = str(data) if data is not None else ""

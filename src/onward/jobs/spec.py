@@ -9,6 +9,7 @@ from pathlib import Path
 from onward.errors import UsageError
 from onward.stores import is_local, parse
 from onward.training.opening import VERBS, Asked
+from onward.training.space import space_limit
 
 PREDOWNLOADS = ("no", "latest", "all")
 PASS_AS = ("argument", "env")
@@ -20,6 +21,7 @@ class JobSpec:
 
     `predownload` is `no`, `latest`, `all`, or the name of the checkpoint to go on from.
     `pass_as` is `argument` (`--data_url`, `--train_url`) or `env` (`DATA_URL`, `TRAIN_URL`).
+    `space` limits a working copy's packs, such as `20GB`; by default `ONWARD_SPACE` does.
     """
 
     script: str
@@ -38,6 +40,7 @@ class JobSpec:
     save_every_steps: int | None = None
     save_every_seconds: float | None = None
     grace_s: float = 30.0
+    space: str = ""
 
     def check(self) -> None:
         """Raises `UsageError` or `BadURL` for what cannot be meant, without touching a store."""
@@ -81,6 +84,7 @@ class JobSpec:
         ):
             if number is not None and not number > 0:
                 raise UsageError(f"{name} is {number}", do="give a positive number")
+        space_limit(self.space)
         if self.retries < 0 or not self.grace_s >= 0:
             raise UsageError("--retries and --grace cannot be negative")
 
@@ -114,6 +118,7 @@ class JobSpec:
             ("--save-every-steps", self.save_every_steps, None),
             ("--save-every-seconds", self.save_every_seconds, None),
             ("--grace", self.grace_s, 30.0),
+            ("--space", self.space, ""),
         ):
             if value != default:
                 words += [name, f"{value:g}" if isinstance(value, float) else str(value)]

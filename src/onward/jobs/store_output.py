@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from onward.errors import Damaged, OnwardError
+from onward.errors import Damaged, OnwardError, UsageError
 from onward.jobs.display import Display, Passed, counted, size
 from onward.jobs.files import PlainFiles
 from onward.jobs.leftover import end_leftover_script
@@ -15,12 +16,14 @@ from onward.jobs.open_files import FileId
 from onward.jobs.output import Pushed, existing_repository, refuse_start_over
 from onward.jobs.selection import Selection
 from onward.jobs.spec import JobSpec
-from onward.repository import Commit, History, Repository, Writer
+from onward.repository import Commit, History, Manifest, Repository, Writer
 from onward.repository.fetching import check_space
 from onward.repository.mirror import Mirror, missing_bytes
+from onward.repository.working import Lag, LagWatch
 from onward.stores import LocalStore, open_store
 from onward.training.opening import Asked, Beginning
 from onward.training.places import WorkingFolder
+from onward.training.space import LocalSpace, space_limit
 
 _FENCE_EVERY_S = 5.0
 
@@ -34,6 +37,7 @@ class StoreOutput:
         self._remote = open_store(spec.output)
         self._generation: int | None = None
         self.pushed = Pushed()
+        self._counting = threading.Lock()
         self._next_fence_s = 0.0
         # Whatever is impossible must be said before the place becomes an output.
         existing = existing_repository(self._remote)
@@ -47,6 +51,7 @@ class StoreOutput:
             self._mirror = Mirror(
                 LocalStore(self.folder), self._remote, single_writer=spec.single_writer
             )
+            self._lag_watch = LagWatch(self._mirror.local_store)
             self._files = PlainFiles(
                 self._remote, self.folder.parent, say=display.say, passed=self._count
             )
@@ -81,6 +86,8 @@ class StoreOutput:
             self._hide_files()
         selection = self._files.select(self._spec.predownload)
         check_space(self.folder, self._bytes_of(beginning, selection))
+        if self._spec.predownload == "all":
+            self._check_all_fits()
         while beginning.commit is not None:
             try:
                 self._fetch_checkpoints([beginning.commit])
@@ -135,6 +142,9 @@ class StoreOutput:
             f"file {key}" for key in self._files.unpushed()
         ]
 
+    def lag(self) -> Lag:
+        return self._lag_watch.look()
+
     def release(self) -> None:
         assert self.working is not None
         self.working.release()
@@ -155,6 +165,19 @@ class StoreOutput:
             return live
         return [commit for commit in live if not self._repository.damage(commit)]
 
+    def _check_all_fits(self) -> None:
+        limit = space_limit(self._spec.space)
+        if limit is None:
+            return
+        commits = self._intact()
+        total = sum(_packs_of(self._mirror.manifests(commits)).values())
+        if total > limit:
+            raise UsageError(
+                f"{counted(len(commits), 'checkpoint')} take {size(total)}",
+                why=f"--predownload all, and a limit of {size(limit)} on local space",
+                do="use --predownload latest, or raise --space (ONWARD_SPACE)",
+            )
+
     def _fetch_all(self) -> None:
         commits = self._intact()
         try:
@@ -173,7 +196,12 @@ class StoreOutput:
         if not missing_bytes(self._mirror.local_store, manifests):
             self._mirror.pull(manifests)  # verifies what is here
             return
-        packs = {pack: ref.size for manifest in manifests for pack, ref in manifest.packs.items()}
+        packs = _packs_of(manifests)
+        limit = space_limit(self._spec.space)
+        if limit is not None:
+            space = LocalSpace(self._mirror.local_store, limit)
+            space.pin(packs)
+            space.make_room(missing_bytes(self._mirror.local_store, manifests))
         what = counted(len(commits), "checkpoint")
         if len(commits) == 1:
             what = f"checkpoint {commits[0].checkpoint} (step {commits[0].step})"
@@ -192,7 +220,8 @@ class StoreOutput:
         self._repository.log.check_fence(self._generation)
 
     def _count(self, count: int, passed: Passed | None = None) -> None:
-        self.pushed.size_bytes += count
+        with self._counting:
+            self.pushed.size_bytes += count
         if passed is not None:
             passed(count)
 
@@ -201,3 +230,8 @@ class StoreOutput:
         self._display.say(
             f"pushed checkpoint {commit.checkpoint} (step {commit.step}, {size(commit.stored)})"
         )
+
+
+def _packs_of(manifests: Iterable[Manifest]) -> dict[str, int]:
+    """Every pack that they need, with its length."""
+    return {pack: ref.size for manifest in manifests for pack, ref in manifest.packs.items()}

@@ -1,29 +1,23 @@
-"""Fetching large objects by range: a cut connection goes on, nothing unverified is kept."""
+"""Fetching packs: a cut connection goes on, nothing unverified is kept."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from typing import TypeAlias
 
-from onward.errors import Damaged, Missing, NoSpace, TransferFailed, Unreachable
+from onward.errors import Damaged, NoSpace
 from onward.repository.manifest import PackRef
 from onward.repository.packs import Hasher
-from onward.stores.base import Store
+from onward.repository.ranges import Progress, Transfer, fetch_object
+from onward.stores.base import Chunk, Store
 from onward.stores.local import LocalStore
 from onward.stores.os_errors import looked_up, written
 
-_RANGE_BYTES = 8 << 20
-_TRIES = 8
+_PIECE_BYTES = 1 << 20
 _AT_ONCE = 4
-
-Progress: TypeAlias = Callable[[int], None]
-Transfer: TypeAlias = Callable[[Progress], None]
 
 
 def transfer_all(transfers: Iterable[Transfer], progress: Progress | None = None) -> None:
@@ -84,7 +78,7 @@ def fetch_pack(
     """
     final = local.path(key)
     passed = progress or _unseen
-    if _is_whole(final, ref):
+    if is_whole(final, ref):
         passed(ref.size)
         return
     partial = _partial(local, key)
@@ -93,13 +87,13 @@ def fetch_pack(
     have = min(fetched_bytes(local, key), ref.size)
     check_space(partial.parent, ref.size - have)
     passed(have)
-    fetch_object(remote, key, partial, size_bytes=ref.size, progress=passed)
-    if not _is_whole(partial, ref) and have:
+    whole = _fetch_hashed(remote, key, partial, ref, passed)
+    if not whole and have:
         # What an earlier transfer left may have gone bad on this disk: only a whole one can tell.
         partial.unlink()
         passed(-ref.size)
-        fetch_object(remote, key, partial, size_bytes=ref.size, progress=passed)
-    if not _is_whole(partial, ref):
+        whole = _fetch_hashed(remote, key, partial, ref, passed)
+    if not whole:
         partial.unlink()
         raise Damaged(
             f"{key} at {remote.url} is damaged",
@@ -107,8 +101,6 @@ def fetch_pack(
             do="choose another checkpoint with --predownload, or run `onward verify --every-byte`",
         )
     with written(f"could not store {final}"):
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
         final.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(final)
 
@@ -138,21 +130,6 @@ def free_bytes(folder: Path) -> int:
         return shutil.disk_usage(folder).free
 
 
-def fetch_object(
-    remote: Store, key: str, partial: Path, *, size_bytes: int, progress: Progress
-) -> None:
-    """Appends to the file `partial` what it lacks of an object, however often the store breaks off.
-
-    Raises `TransferFailed` when the store stays away; what was fetched is kept.
-    """
-    with written(f"could not write {partial}"):
-        have = partial.stat().st_size if partial.is_file() else 0
-        if have > size_bytes:
-            partial.unlink()
-            have = 0
-        _fetch_rest(remote, key, partial, have, size_bytes, progress)
-
-
 def _unseen(size_bytes: int) -> None:
     return
 
@@ -161,57 +138,30 @@ def _partial(local: LocalStore, key: str) -> Path:
     return local.path(f"onward/incoming/{key.rpartition('/')[2]}")
 
 
-def _is_whole(path: Path, ref: PackRef) -> bool:
+def is_whole(path: Path, ref: PackRef) -> bool:
+    """Whether the file at `path` is the pack that a manifest names, byte for byte."""
     with looked_up(f"could not read {path}"):
-        return (
-            path.is_file()
-            and path.stat().st_size == ref.size
-            and _digest_of(path, ref) == ref.digest
-        )
-
-
-def _fetch_rest(
-    remote: Store, key: str, partial: Path, have: int, size_bytes: int, progress: Progress
-) -> None:
-    with partial.open("ab") as file:
-        while have < size_bytes:
-            wanted = min(_RANGE_BYTES, size_bytes - have)
-            data = read_patiently(remote, key, have, wanted, progress=progress)
-            if not data:
-                raise Damaged(f"{key} at {remote.url} is cut short", why=f"at byte {have:,}")
-            file.write(data)
-            have += len(data)
-            progress(len(data))
-
-
-def read_patiently(
-    remote: Store, key: str, start: int, size_bytes: int | None, *, progress: Progress
-) -> bytes:
-    """A range of an object from a store that breaks off now and then.
-
-    Raises `TransferFailed` when it stays away, `Damaged` when the object is gone.
-    """
-    failures = 0
-    while True:
-        try:
-            return remote.read(key, start, size_bytes)
-        except Missing as error:
-            raise Damaged(f"{key} is missing at {remote.url}") from error
-        except Unreachable as error:
-            failures += 1
-            if failures >= _TRIES:
-                raise TransferFailed(
-                    f"{key} could not be fetched from {remote.url}",
-                    why=error.what,
-                    do="run the same command again: what was fetched is kept",
-                ) from error
-            progress(0)
-            time.sleep(min(0.05 * 2**failures, 5.0))
-
-
-def _digest_of(path: Path, ref: PackRef) -> str:
-    hasher = Hasher(ref)
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_RANGE_BYTES):
+        if not path.is_file() or path.stat().st_size != ref.size:
+            return False
+        hasher = Hasher(ref)
+        for piece in _pieces_of(path):
             hasher.update(piece)
-    return hasher.hexdigest()
+        return hasher.hexdigest() == ref.digest
+
+
+def _fetch_hashed(remote: Store, key: str, partial: Path, ref: PackRef, passed: Progress) -> bool:
+    """Whether the bytes are right: they are hashed while they arrive, what was left here first."""
+    hasher = Hasher(ref)
+    with looked_up(f"could not read {partial}"):
+        if partial.is_file() and partial.stat().st_size <= ref.size:
+            for piece in _pieces_of(partial):
+                hasher.update(piece)
+    fetch_object(remote, key, partial, size_bytes=ref.size, progress=passed, arrived=hasher.update)
+    return hasher.hexdigest() == ref.digest
+
+
+def _pieces_of(path: Path) -> Iterator[Chunk]:
+    buffer = memoryview(bytearray(_PIECE_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            yield buffer[:count]

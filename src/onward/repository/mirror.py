@@ -20,19 +20,15 @@ import msgspec
 
 from onward.errors import Conflict, Damaged, Fenced, Missing, NotAnOutput, OnwardError
 from onward.repository.documents import digest_of
-from onward.repository.fetching import (
-    Progress,
-    check_space,
-    fetch_pack,
-    fetched_bytes,
-    transfer_all,
-)
+from onward.repository.fetching import check_space, fetch_pack, fetched_bytes, transfer_all
 from onward.repository.history import History
 from onward.repository.manifest import Manifest, PackRef, manifest_key
 from onward.repository.packs import pack_key
+from onward.repository.ranges import Progress
 from onward.repository.records import AnyRecord, Commit, record_key
 from onward.repository.repository import Repository, open_or_create
 from onward.repository.summary import SUMMARY_KEY, write_summary
+from onward.repository.working import note_pushed, write_working
 from onward.repository.writer import Writer
 from onward.stores.base import Chunk, Store
 from onward.stores.local import LocalStore
@@ -85,6 +81,8 @@ class Mirror:
         except (Fenced, Conflict, Damaged) as error:
             stranded = self._set_aside(error.why or error.what)
         self._rebuild_log()
+        # The log here is a copy of the other one now: nothing in it is unpushed.
+        write_working(self.local_store, self.local.history, self.remote.store.url)
         return stranded
 
     def pull_checkpoint(self, commit: Commit, *, progress: Progress | None = None) -> Manifest:
@@ -159,10 +157,10 @@ class Mirror:
 
     def _push_commit(self, commit: Commit, progress: Progress | None) -> None:
         manifest = self.local.manifest(commit)
-        for pack, ref in manifest.packs.items():
-            if pack not in self._held:
-                self._push_pack(pack, ref, progress)
-                self._held.add(pack)
+        new = {pack: ref for pack, ref in manifest.packs.items() if pack not in self._held}
+        # In any order: nobody looks for them before the record is there.
+        transfer_all((partial(self._push_pack, pack, ref) for pack, ref in new.items()), progress)
+        self._held.update(new)
         key = manifest_key(commit.checkpoint)
         data = self.local_store.read(key)
         self.remote.store.put(key, [data], len(data))
@@ -172,19 +170,24 @@ class Mirror:
                 lambda history: _rebased(commit, manifest, history),
                 claimed_generation=commit.generation,
             )
+        note_pushed(
+            self.local_store, self.local.history.repository, self.remote.store.url,
+            commit.checkpoint,
+        )  # fmt: skip
 
     def _pull_pack(self, pack: str, ref: PackRef, progress: Progress) -> None:
         fetch_pack(self.remote.store, self.local_store, pack_key(pack), ref, progress=progress)
 
-    def _push_pack(self, pack: str, ref: PackRef, progress: Progress | None) -> None:
+    def _push_pack(self, pack: str, ref: PackRef, progress: Progress) -> None:
         key = pack_key(pack)
+        # First, as what was pushed once need not be here any more.
+        if _has_size(self.remote.store, key, ref.size):
+            return
         if not _has_size(self.local_store, key, ref.size):
             raise Damaged(
                 f"pack {pack} cannot be pushed",
                 why=f"its file in {self.local_store.url} is gone or cut short",
             )
-        if _has_size(self.remote.store, key, ref.size):
-            return
         self.remote.store.put(key, _FileChunks(self.local_store, key, ref.size, progress), ref.size)
 
     # The local log is a cache of the remote one.
@@ -297,9 +300,7 @@ class _PushedBefore(Exception):
 class _FileChunks:
     """A local object as chunks that may be read again, reporting what was passed on."""
 
-    def __init__(
-        self, store: LocalStore, key: str, size_bytes: int, progress: Progress | None
-    ) -> None:
+    def __init__(self, store: LocalStore, key: str, size_bytes: int, progress: Progress) -> None:
         self._store, self._key = store, key
         self._size_bytes, self._progress = size_bytes, progress
 
@@ -307,5 +308,4 @@ class _FileChunks:
         for start in range(0, self._size_bytes, _PUSH_CHUNK):
             data = self._store.read(self._key, start, min(_PUSH_CHUNK, self._size_bytes - start))
             yield data
-            if self._progress is not None:
-                self._progress(len(data))
+            self._progress(len(data))

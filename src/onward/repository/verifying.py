@@ -12,12 +12,13 @@ from onward.errors import Damaged, Missing, NewerFormat
 from onward.repository.documents import MAX_COUNT, digest_of
 from onward.repository.history import History
 from onward.repository.log import Log
-from onward.repository.manifest import Manifest, PackRef, Range
+from onward.repository.manifest import Manifest, PackRef, Range, manifest_key
 from onward.repository.packs import Hasher, pack_key
 from onward.repository.reading import read_tensors
 from onward.repository.records import Commit
 from onward.repository.repository import Repository
 from onward.repository.summary import read_summary, summary_bytes
+from onward.repository.working import read_working, unpushed_commits
 from onward.stores.base import Entry, Store
 
 _READ_BYTES = 8 << 20
@@ -29,12 +30,16 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class Findings:
-    """What `verify` saw. `damaged` maps checkpoint ids to reasons; '' is the repository itself."""
+    """What `verify` saw. `damaged` maps checkpoint ids to reasons; '' is the repository itself.
+
+    `not_here` names checkpoints of a working copy that are pushed and not wholly here: no damage.
+    """
 
     checkpoints: int = 0
     bytes_read: int = 0
     damaged: dict[str, list[str]] = field(default_factory=dict)
     leftovers: list[str] = field(default_factory=list)
+    not_here: list[str] = field(default_factory=list)
 
     @property
     def intact(self) -> bool:
@@ -60,19 +65,42 @@ def verify(
     history = _checked_history(repository.store, findings)
     packs = _Packs(repository.store, findings, every_byte, progress)
     reached: set[str] = set()
+    pushed = _pushed(repository.store, history)
     for commit in history.live() if commits is None else commits:
         findings.checkpoints += 1
+        elsewhere = commit.checkpoint in pushed
+        if elsewhere and not _is_stored(repository.store, manifest_key(commit.checkpoint)):
+            findings.not_here.append(commit.checkpoint)
+            continue
         try:
             manifest = repository.manifest(commit)
         except (Damaged, NewerFormat) as error:
             findings.add(commit.checkpoint, _reason(error))
             continue
         reached.update(manifest.packs)
-        for reason in packs.objections(manifest, history):
+        for reason in packs.objections(manifest, history, elsewhere=elsewhere):
             findings.add(commit.checkpoint, reason)
+        if elsewhere and packs.missing & manifest.packs.keys():
+            findings.not_here.append(commit.checkpoint)
     if commits is None:
         findings.leftovers = leftovers(repository.store, history, reached, findings)
     return findings
+
+
+def _pushed(store: Store, history: History) -> set[str]:
+    """The checkpoints of a working copy that its output holds."""
+    working = read_working(store)
+    if working is None:
+        return set()
+    return history.commits.keys() - {c.checkpoint for c in unpushed_commits(history, working)}
+
+
+def _is_stored(store: Store, key: str) -> bool:
+    try:
+        store.size(key)
+    except Missing:
+        return False
+    return True
 
 
 def leftovers(
@@ -161,9 +189,13 @@ class _Packs:
         self._progress = progress
         self._objections: dict[tuple[str, PackRef], str] = {}
         self._intact: dict[Range, bool] = {}
+        self.missing: set[str] = set()
 
-    def objections(self, manifest: Manifest, history: History) -> Iterator[str]:
-        """Everything that is wrong with the packs of one checkpoint."""
+    def objections(self, manifest: Manifest, history: History, *, elsewhere: bool) -> Iterator[str]:
+        """Everything that is wrong with the packs of one checkpoint.
+
+        If it is `elsewhere` too, packs that are missing here are not among that.
+        """
         for pack, ref in manifest.packs.items():
             if pack in history.condemned:
                 yield f"pack {pack} was condemned by a drop, and anybody may delete it"
@@ -171,7 +203,7 @@ class _Packs:
                 ranges = {r for t in manifest.tensors for r in t.ranges() if r.pack == pack}
                 self._objections[pack, ref] = self._objection(pack, ref, ranges)
             reason = self._objections[pack, ref]
-            if reason:
+            if reason and not (elsewhere and pack in self.missing):
                 paths = [
                     t.path for t in manifest.tensors if any(r.pack == pack for r in t.ranges())
                 ]
@@ -179,6 +211,8 @@ class _Packs:
                 yield f"{reason} (it holds {', '.join(paths[:_NAMED])}{more})"
         if self._every_byte:
             for tensor in manifest.tensors:
+                if elsewhere and any(found.pack in self.missing for found in tensor.ranges()):
+                    continue
                 if not all(map(self._is_intact, tensor.ranges())):
                     yield f"tensor {tensor.path} is damaged"
                 elif len(tensor.parts) > 1:
@@ -191,6 +225,7 @@ class _Packs:
         try:
             size = self._store.size(pack_key(pack))
         except Missing:
+            self.missing.add(pack)
             return f"pack {pack} is missing"
         changed = self._every_byte and self._read_through(pack, ref, size, ranges) != ref.digest
         if size != ref.size:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 from threading import Semaphore
 
+from onward.stores.base import Chunk
+
 _PARTS_WAITING = 2
 
 
@@ -21,12 +23,12 @@ class Handoff:
     """
 
     def __init__(self) -> None:
-        self._parts: SimpleQueue[bytearray | None] = SimpleQueue()
+        self._parts: SimpleQueue[Chunk | None] = SimpleQueue()
         self._room = Semaphore(_PARTS_WAITING)
         self._given_up = False
         self._stopped = False
 
-    def give(self, part: bytearray) -> bool:
+    def give(self, part: Chunk) -> bool:
         """Hand over a part as soon as there is room; false if nobody takes it any more."""
         self._room.acquire()
         if self._stopped:
@@ -48,7 +50,7 @@ class Handoff:
         self._stopped = True
         self._room.release()
 
-    def __iter__(self) -> Iterator[bytearray]:
+    def __iter__(self) -> Iterator[Chunk]:
         while (part := self._parts.get()) is not None:
             self._room.release()
             yield part

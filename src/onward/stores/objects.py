@@ -19,6 +19,7 @@ from onward.stores.urls import Location
 
 PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 8
+_HASHERS = 2
 _MOST_PARTS = 10_000  # of one upload, in Amazon's S3
 _CLIENTS = {"s3": "S3Store", "obs": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
@@ -77,22 +78,22 @@ class ObjectStore:
             with self._translated("put", key):
                 self._obstore.put(self._client, key, whole, use_multipart=False)
         else:
-            self._upload(key, fingerprint.noting(in_parts(views, part_bytes)), part_bytes)
+            self._upload(key, in_parts(views, part_bytes), part_bytes, fingerprint)
         self._verify(key, fingerprint)
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
-        return bytes(self._range(key, start, size_bytes))
+        return bytes(self.read_view(key, start, size_bytes))
 
     def read_into(self, key: str, start: int, target: memoryview) -> int:
-        found = memoryview(self._range(key, start, target.nbytes))
+        found = self.read_view(key, start, target.nbytes)
         target[: found.nbytes] = found
         return found.nbytes
 
-    def _range(self, key: str, start: int, size_bytes: int | None) -> Any:
-        """The bytes in the client's own memory, which only shows them."""
+    def read_view(self, key: str, start: int = 0, size_bytes: int | None = None) -> memoryview:
+        """As `read`, without a copy: for what is only passed on."""
         if size_bytes == 0:  # not a range that can be asked for
             self.size(key)
-            return b""
+            return memoryview(b"")
         options: dict[str, Any] = {}
         if size_bytes is not None:
             options = {"range": (start, start + size_bytes)}
@@ -101,12 +102,12 @@ class ObjectStore:
         with self._translated("read", key):
             try:
                 result = self._obstore.get(self._client, checked_key(key), options=options)
-                return result.bytes()
+                return memoryview(result.bytes())
             except self._obstore.exceptions.GenericError as error:
                 if status_of(error) == 416:  # it is there, and ends before `start`
-                    return b""
+                    return memoryview(b"")
                 if "non-partial response" in str(error):
-                    return self._read_through(key, start, size_bytes)
+                    return memoryview(self._read_through(key, start, size_bytes))
                 raise
 
     def _read_through(self, key: str, start: int, size_bytes: int | None) -> bytes:
@@ -141,15 +142,19 @@ class ObjectStore:
         except Missing:
             return  # what Google and Azure say where others say nothing
 
-    def _upload(self, key: str, parts: Iterator[bytearray], part_bytes: int) -> None:
+    def _upload(
+        self, key: str, parts: Iterable[Chunk], part_bytes: int, fingerprint: Fingerprint
+    ) -> None:
         """Upload parts as they come, and nothing if their source fails.
 
-        The client has a thread of its own, because it cannot be called from within an iteration
-        that it makes itself, and the source of the parts may well be reading from another bucket.
+        Reading the source, hashing and several parts on the network overlap; a part that fails is
+        repeated by itself. The client has a thread of its own, because it cannot be called from
+        within an iteration that it makes itself, and the source of the parts may well be reading
+        from another bucket.
         """
         handoff = Handoff()
-        with ThreadPoolExecutor(1) as thread:
-            upload = thread.submit(
+        with ThreadPoolExecutor(1 + _HASHERS) as threads:
+            upload = threads.submit(
                 self._obstore.put,
                 self._client,
                 key,
@@ -160,7 +165,7 @@ class ObjectStore:
             )
             upload.add_done_callback(lambda _: handoff.stop())
             try:
-                for part in parts:
+                for part in fingerprint.noting(parts, threads):
                     if not handoff.give(part):
                         break
             except BaseException:

@@ -12,13 +12,18 @@ from typing import IO
 import platformdirs
 from blake3 import blake3
 
-from onward.errors import Damaged, OnwardError, StoreError, UsageError
+from onward.errors import Damaged, Indeterminate, OnwardError, StoreError, UsageError
 from onward.repository import Writer
-from onward.repository.mirror import Mirror
+from onward.repository.mirror import Mirror, missing_bytes
+from onward.repository.working import Lag, LagWatch
 from onward.stores import LocalStore, open_store, parse
 from onward.stores.os_errors import written
+from onward.training.lag import LagNotices, waiting_text
+from onward.training.space import LocalSpace
 
 _PUSH_EVERY_S = 0.5
+_LOOK_EVERY_S = 1.0
+_QUIET_S = 1.0
 _COPIES = 16
 
 
@@ -73,42 +78,75 @@ class WorkingFolder:
         self._lock.close()
 
 
+def working_copies(url: str, *, root: Path | None = None) -> list[Path]:
+    """The local counterparts of an output that exist on this machine. Makes none."""
+    first = WorkingFolder.first_path(url, root=root)
+    numbered = [first.with_name(f"{first.name}-{number}") for number in range(2, _COPIES + 1)]
+    return [path / "output" for path in [first, *numbered] if (path / "output").is_dir()]
+
+
 class Pusher:
-    """Pushes local commits from a thread of the training process, in order, as they come."""
+    """Pushes local commits from a thread of the training process, in order, as they come.
+
+    A store that is slow or away only makes it lag: nobody who saves waits for it.
+    """
 
     def __init__(self, mirror: Mirror, folder: WorkingFolder, say: Callable[[str], None]) -> None:
         self._mirror = mirror
         self._folder = folder  # held as long as commits may be pushed from it
         self._say = say
         self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._watch = LagWatch(mirror.local_store)
         self.failure: OnwardError | None = None
         self._thread = threading.Thread(target=self._work, name="onward-push", daemon=True)
+        self._lag_thread = threading.Thread(target=self._tell, name="onward-lag", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._lag_thread.start()
+
+    def lag(self) -> Lag:
+        """What is not pushed yet. Cheap; for one thread at a time."""
+        return self._watch.look()
 
     def finish(self) -> None:
         """Waits for the last push. Raises what kept a commit from being pushed."""
         self._stop.set()
+        self._thread.join(_QUIET_S)
+        if self._thread.is_alive():
+            lag = LagWatch(self._mirror.local_store).look()
+            if lag.checkpoints:
+                self._say(waiting_text(lag))
         self._thread.join()
-        if self.failure is None:
-            self._mirror.push()
-        else:
+        self._lag_thread.join()
+        if self.failure is not None:
             raise self.failure
 
     def _work(self) -> None:
-        warned = False
-        while not self._stop.wait(_PUSH_EVERY_S):
-            try:
-                self._mirror.push()
-                warned = False
-            except StoreError as error:
-                if not warned:
-                    self._say(f"pushing is delayed, training goes on: {error.what}")
-                warned = True
-            except OnwardError as error:
-                self.failure = error
-                return
+        try:
+            warned = False
+            while not self._stop.wait(_PUSH_EVERY_S):
+                try:
+                    self._mirror.push()
+                    warned = False
+                except (StoreError, Indeterminate) as error:
+                    if not warned:
+                        self._say(f"pushing is delayed, training goes on: {error.what}")
+                    warned = True
+            self._mirror.push()
+        except OnwardError as error:
+            self.failure = error
+        finally:
+            self._ended.set()
+
+    def _tell(self) -> None:
+        """Beside the pushing thread, which may be waiting for the store."""
+        watch, notices = LagWatch(self._mirror.local_store), LagNotices()
+        while not self._ended.wait(_LOOK_EVERY_S):
+            notice = notices.about(watch.look())
+            if notice:
+                self._say(notice)
 
 
 def claim_working_copy(
@@ -119,8 +157,12 @@ def claim_working_copy(
     checkpoint: str,
     fall_back: bool,
     say: Callable[[str], None],
+    limit_bytes: int | None = None,
 ) -> tuple[WorkingFolder, Mirror, Writer]:
-    """Pulls an output's log and the checkpoint to go on from, and claims the output."""
+    """Pulls an output's log and the checkpoint to go on from, and claims the output.
+
+    With a limit on local space, what is pushed and not needed makes room first; else `SpaceLimit`.
+    """
     folder = WorkingFolder(url)
     mirror = Mirror(LocalStore(folder.output), open_store(url), single_writer=single_writer)
     stranded = mirror.pull_log()
@@ -132,6 +174,11 @@ def claim_working_copy(
     history = mirror.remote.history
     for commit in [history.resolve(checkpoint)] if checkpoint else history.newest_first():
         try:
+            if limit_bytes is not None:
+                manifest = mirror.remote.manifest(commit)
+                space = LocalSpace(mirror.local_store, limit_bytes)
+                space.pin(manifest.packs)
+                space.make_room(missing_bytes(mirror.local_store, [manifest]))
             mirror.pull_checkpoint(commit)
             break
         except Damaged:

@@ -113,12 +113,14 @@ def reporter_for(events_fd: int | None) -> Reporter:
 
 
 def progress_text(facts: dict[str, Any]) -> str:
-    """Such as `step 1,200, batch 40/938, loss 0.3127`."""
+    """Such as `step 1,200, batch 40/938, loss 0.3127`; `behind` tells of what is not pushed."""
     words = [f"step {facts.get('step', 0):,}"]
     if facts.get("batches"):
         words.append(f"batch {facts.get('batch', 0)}/{facts['batches']}")
     for name, value in (facts.get("metrics") or {}).items():
         words.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    if facts.get("behind"):
+        words.append(str(facts["behind"]))
     return ", ".join(words)
 
 
