@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 import onward
 from onward import errors
 from onward.repository import open_repository, verify
+from onward.repository.mirror import Mirror
 from onward.stores import parse
-from onward.training.places import claim_working_copy
+from onward.training.places import claim_working_copy, working_copies
 from tests.servers import S3Server
 from tests.training.test_run import DATA, MORE, Training
 
@@ -123,3 +126,46 @@ def test_a_script_may_name_its_output_by_url_under_an_agent(
     assert [commit.checkpoint for commit in mirror.push()][-1] == run.checkpoint
     assert mirror.remote.history.generation == writer.generation
     folder.release()
+
+
+def test_a_save_waits_for_pushes_to_make_room(
+    seaweedfs: S3Server,
+    machine: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Within its limit the working copy holds few packs; nothing that was saved is lost for it.
+
+    While the store does not take pushes, a save that finds no room is postponed, and training
+    goes on; it is stored once there is room.
+    """
+    let_push, push = Event(), Mirror.push
+
+    def when_let(self: Mirror, **options: Any) -> Any:
+        return push(self, **options) if let_push.is_set() else []
+
+    machine("one")
+    train(seaweedfs.url("unlimited"))
+    sizes = [c.stored for c in open_repository(seaweedfs.store("unlimited")).history.live()]
+    limit = sizes[0] + 2 * max(sizes[1:])
+    monkeypatch.setattr(Mirror, "push", when_let)
+    url = seaweedfs.url("limited")
+    training = Training()
+    run = training.open(url, save_every_steps=1, save_every_epoch=False, space=limit)
+    loader = run.loader(DATA, batch_size=4)
+    for _epoch in run.epochs(4):
+        for values, labels in loader:
+            run.step(loss=training.step(values, labels))
+            if run.global_step == 8:
+                assert not open_repository(seaweedfs.store("limited")).history.commits
+                let_push.set()
+            elif run.global_step < 5:
+                time.sleep(0.05)  # for the saving thread to come so far that it must wait
+    run.finish()
+    assert "waits for pushes to make room" in capsys.readouterr().err
+    remote = open_repository(seaweedfs.store("limited"))
+    assert remote.history.live()[-1].finished
+    assert len(remote.history.live()) >= 3
+    assert verify(remote, every_byte=True).intact
+    (folder,) = working_copies(url)
+    assert sum(path.stat().st_size for path in folder.glob("onward/packs/*")) <= limit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,8 @@ class Writer:
         self.writer = writer
         self.generation = generation
         self.staging = staging
+        self.make_room: Callable[[int], object] = lambda size_bytes: None
+        """Called with the length of a pack before it is written; may raise a `StoreError`."""
         # What is staged is this checkpoint, but for what the slots say has changed since.
         self._base = Base()
 
@@ -204,6 +206,7 @@ class Writer:
         fresh: dict[str, PackRef] = {}
         if layout.entries:
             plan = plan_pack(new_hex32(), layout.entries)
+            self.make_room(plan.size_bytes)
             hashing = Hashing(plan)
             self.store.put(pack_key(plan.name), hashing, plan.size_bytes)
             fresh[plan.name] = hashing.ref()

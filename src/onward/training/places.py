@@ -110,6 +110,10 @@ class Pusher:
         """What is not pushed yet. Cheap; for one thread at a time."""
         return self._watch.look()
 
+    def has_failed(self) -> bool:
+        """Whether nothing will be pushed any more."""
+        return self.failure is not None
+
     def finish(self) -> None:
         """Waits for the last push. Raises what kept a commit from being pushed."""
         self._stop.set()

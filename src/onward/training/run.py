@@ -21,6 +21,7 @@ from onward.errors import (
 from onward.frameworks.base import Framework
 from onward.repository import Facts
 from onward.training.counters import Counters
+from onward.training.lag import lag_text
 from onward.training.loaders import Loaders
 from onward.training.metrics import Metrics, number
 from onward.training.places import Pusher
@@ -490,8 +491,11 @@ class Run:
 
     def _report(self, **more: Any) -> None:
         batch, batches = self._loaders.place()
-        facts = {
+        behind = lag_text(self._pusher.lag()) if self._pusher is not None else ""
+        facts: dict[str, Any] = {
             "step": self.global_step, "epoch": self._shown_epoch, "batch": batch,
             "batches": batches, "metrics": self._metrics.numbers(),
         }  # fmt: skip
+        if behind:
+            facts["behind"] = behind
         self._reporter.progress(**{**facts, **more})

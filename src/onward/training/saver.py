@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onward.errors import OnwardError, Unsettled
+from onward.errors import OnwardError, SpaceLimit, Unsettled
 from onward.repository import Commit, Draft, Facts, Writer
 from onward.repository.records import Missed, for_people
 from onward.repository.staging import TooLarge
@@ -19,6 +20,7 @@ from onward.training.reporting import monotonic_s
 # Against training that takes every core: less than a twentieth of one, and all that is idle.
 _NICENESS = 15
 _MISSED_TOLD = 20
+_LOOK_FOR_ROOM_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Saver:
         """The newest checkpoint that exists: the next one's parent."""
         self.after_commit: list[Callable[[Commit], None]] = []
         """Called in the storing thread. An error of theirs is warned about, and no more."""
+        self.give_up: Callable[[], bool] = lambda: False
+        """Whether waiting for pushes to make room is in vain."""
         self.at_once = at_once
         """Whether tensors on an accelerator are copied at once, not during the next passes."""
         self._writer = writer
@@ -150,7 +154,7 @@ class Saver:
     def _store(self, draft: Draft, facts: Facts, began_s: float, stall_s: float) -> Saved:
         facts = replace(facts, parent=self.newest, missed=tuple(self._missed[:_MISSED_TOLD]))
         try:
-            commit = self._writer.store_draft(draft, facts)
+            commit = self._store_once_there_is_room(draft, facts)
         except OnwardError as error:
             if isinstance(error, Unsettled):
                 self.at_once = True  # so that the next one cannot meet this
@@ -165,6 +169,19 @@ class Saver:
             except OnwardError as error:
                 self._say(str(error))
         return Saved(facts.step, commit, None, stall_s, durable_s)
+
+    def _store_once_there_is_room(self, draft: Draft, facts: Facts) -> Commit:
+        told = False
+        while True:
+            try:
+                return self._writer.store_draft(draft, facts)
+            except SpaceLimit as error:
+                if error.for_good or self.give_up():
+                    raise
+                if not told:
+                    self._say(f"saving step {facts.step} waits for pushes to make room: {error}")
+                told = True
+            time.sleep(_LOOK_FOR_ROOM_EVERY_S)
 
 
 def _give_way() -> None:

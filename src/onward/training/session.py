@@ -22,13 +22,14 @@ from onward.training.environment import Environment, read_environment
 from onward.training.interval import MeasuredInterval
 from onward.training.loaders import Loaders
 from onward.training.memory import available_bytes
-from onward.training.opening import Asked
+from onward.training.opening import Asked, Beginning
 from onward.training.places import Pusher, claim_working_copy
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, reporter_for
 from onward.training.restoring import bring_to, check_fits
 from onward.training.run import OWN, RANDOMNESS, Run
 from onward.training.saver import Saver
+from onward.training.space import LocalSpace, space_limit
 
 Verb = Literal["auto", "resume", "continue", "branch"]
 
@@ -47,6 +48,7 @@ def open(
     mtbf_hours: float = 24.0,
     staging: bool = True,
     snapshot: Literal["lazy", "eager"] = "lazy",
+    space: str | int | None = None,
     on_save_failure: Literal["warn", "stop"] = "warn",
     on_damage: Literal["raise", "fall-back"] = "raise",
     single_writer: bool = False,
@@ -73,6 +75,8 @@ def open(
     memory; training then waits while a checkpoint is stored. `snapshot="eager"` is for scripts that
     write parameters elsewhere than in an optimizer's step: tensors on an accelerator are then
     copied at once, not during the next forward and backward.
+    `space` (such as "20GB", by default `ONWARD_SPACE`) limits the packs of a working copy beside an
+    output on an object store: what is pushed makes room, and a save waits for it if need be.
     `on_save_failure="stop"` turns a failed save from a warning into an error.
     `on_damage="fall-back"` passes over damaged checkpoints.
 
@@ -110,20 +114,27 @@ def open(
         epoch=save_every_epoch,
         mtbf_hours=mtbf_hours,
     )
+    limit_bytes = space_limit(space)
     framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
     try:
         repository, writer, pusher = _claim(
             place, agent, asked, reporter,
             framework=framework, objects=objects, single_writer=single_writer,
+            limit_bytes=limit_bytes,
         )  # fmt: skip
         if staging:
             writer.staging = Staging(available_bytes=available_bytes)
         beginning = asked.decide(repository)
+        saver = Saver(writer, say=reporter.say, at_once=snapshot == "eager")
+        if limit_bytes is not None:
+            _keep_within(limit_bytes, repository, writer, saver, beginning)
+        if pusher is not None:
+            saver.give_up = pusher.has_failed
         run = Run(
             objects=objects,
             framework=framework,
-            saver=Saver(writer, say=reporter.say, at_once=snapshot == "eager"),
+            saver=saver,
             verb=beginning.verb,
             increment=beginning.increment,
             loaders=Loaders(
@@ -148,6 +159,18 @@ def open(
     reporter.say(beginning.sentence())
     run.begin()
     return run
+
+
+def _keep_within(
+    limit_bytes: int, repository: Repository, writer: Writer, saver: Saver, beginning: Beginning
+) -> None:
+    """Keeps a working copy within its limit; the first commit may still share what was restored."""
+    assert isinstance(repository.store, LocalStore)
+    space = LocalSpace(repository.store, limit_bytes)
+    if beginning.manifest is not None:
+        space.pin(beginning.manifest.packs)
+    writer.make_room = space.make_room
+    saver.after_commit.append(lambda commit: space.unpin())
 
 
 def _policy(
@@ -214,6 +237,7 @@ def _claim(
     framework: Framework,
     objects: Mapping[str, Any],
     single_writer: bool,
+    limit_bytes: int | None,
 ) -> tuple[Repository, Writer, Pusher | None]:
     who = f"{socket.gethostname()} pid {os.getpid()} ({Path(sys.argv[0] or 'python').name})"
     store = open_store(place)
@@ -236,6 +260,7 @@ def _claim(
         checkpoint=asked.checkpoint,
         fall_back=asked.on_damage == "fall-back",
         say=reporter.say,
+        limit_bytes=limit_bytes,
     )
     return mirror.local, writer, Pusher(mirror, folder, reporter.say)
 
