@@ -15,6 +15,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ def main() -> None:
     arguments = _arguments()
     results = Results(
         machine=machine(),
-        command=shlex.join(["python", "-m", "benchmarks.checkpointing", *sys.argv[1:]]),
+        command=_command(sys.argv[1:]),
         repetitions=arguments.repetitions,
         scale=arguments.scale,
         versions=_versions(),
@@ -77,6 +78,14 @@ def _arguments() -> argparse.Namespace:
     if arguments.saves is not None and arguments.saves < 3:
         parser.error("--saves must be 3 or more: the first save is reported apart")
     return arguments
+
+
+def _command(words: list[str]) -> str:
+    """What was asked for, without where this machine keeps things."""
+    places = {"--json", "--folder"}
+    pairs = zip(["", *words], words, strict=False)
+    kept = [word for before, word in pairs if not places & {before, word}]
+    return shlex.join(["python", "-m", "benchmarks.checkpointing", *kept])
 
 
 def _versions() -> dict[str, str]:
@@ -156,13 +165,16 @@ class _Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         ) as process:
             try:
                 out, err = process.communicate(timeout=_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise _Failed(f"no answer in {_TIMEOUT_S} s") from None
+            except BaseException as error:
+                os.killpg(process.pid, signal.SIGKILL)  # and the processes that a library started
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise _Failed(f"no answer in {_TIMEOUT_S} s") from None
+                raise
         lines = out.splitlines()
         if process.returncode or not lines:
             raise _Failed((err.strip().splitlines() or ["it said nothing"])[-1])

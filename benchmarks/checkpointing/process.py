@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -11,10 +12,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def forget_peak() -> None:
     """`peak_bytes` counts from now on, where Linux permits that."""
-    try:
+    with suppress(OSError):  # then it counts from the start, which can only be more
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # then it counts from the start, which can only be more
 
 
 def peak_bytes() -> int:

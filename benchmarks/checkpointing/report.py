@@ -41,8 +41,8 @@ save begins when the one before is durable.
   the loop waits. Where a library does not do that itself, a thread of the benchmark does, for
   every library the same. A save without fsync is not charged for it in *stall*.
 - **cold** and **warm** restore: into live objects whose tensors exist and differ, in a fresh
-  process, with the checkpoint's files out of the page cache and in it. Reading a number of each page
-  is included, so that a mapped file counts when it is read; importing and building are not.
+  process, with the checkpoint's files out of the page cache and in it. Reading a number of each
+  page is included, so that a mapped file counts when it is read; importing and building are not.
 - **stored**: blocks on the disk after all saves, all kept, per size of the state.
 - **memory**: the highest resident memory while saving above that of ordinary steps before, children
   included, per size of the state.
@@ -85,7 +85,9 @@ COLUMNS: tuple[tuple[str, str, Cell], ...] = (
 def console(results: Results) -> str:
     """For the end of a run."""
     return "\n".join(
-        line for part in (_tables(results), _targets(results), _notes(results)) for line in part
+        line
+        for part in (_tables(results), _notes(results), [""], _targets(results))
+        for line in part
     )
 
 
@@ -125,8 +127,9 @@ def _targets(results: Results) -> Iterator[str]:
 def _tables(results: Results) -> Iterator[str]:
     for scenario in results.scenarios():
         one = results.of(scenario, results.subjects(scenario)[0])[0].saved
-        yield f"**({scenario}) {SCENARIOS[scenario].title}**: a state of "
+        scale = "" if results.scale == 1.0 else f" × {results.scale:g}"
         yield (
+            f"**({scenario}) {SCENARIOS[scenario].title}{scale}**: a state of "
             f"{one['state_bytes'] / 1e6:,.0f} MB, {one['last'] + 1} saves, an ordinary step of "
             f"{seconds(one['step_s'])}."
         )
@@ -134,11 +137,10 @@ def _tables(results: Results) -> Iterator[str]:
         yield "| | " + " | ".join(name for name, _, _ in COLUMNS) + " |"
         yield "|---" * (len(COLUMNS) + 1) + "|"
         for subject in _ours_first(results.subjects(scenario)):
-            right = all(run.right for run in results.of(scenario, subject))
+            right = results.is_right(scenario, subject)
             cells = [_cell(results, scenario, subject, c) for c in COLUMNS]
             yield f"| {subject}{'' if right else ' **WRONG**'} | " + " | ".join(cells) + " |"
-        for unverified in _unverified(results, scenario):
-            yield unverified
+        yield from _unverified(results, scenario)
         yield ""
 
 

@@ -69,26 +69,29 @@ class Results:
     def wrong(self) -> list[Measured]:
         return [one for one in self.measured if not one.right]
 
-    def values(self, scenario: str, subject: str, figure: str) -> list[float]:
-        """One value per repetition: see `FIGURES`. Empty where it does not apply."""
-        found = [FIGURES[figure](one) for one in self.of(scenario, subject)]
-        return [value for value in found if value is not None]
+    def by_repetition(self, scenario: str, subject: str, figure: str) -> dict[int, float]:
+        """See `FIGURES`. Empty where the figure does not apply."""
+        found = {one.repetition: FIGURES[figure](one) for one in self.of(scenario, subject)}
+        return {repetition: value for repetition, value in found.items() if value is not None}
 
-    def best_peer(
-        self, scenario: str, figure: str, *, asynchronous: bool = False
-    ) -> tuple[str, list[float]]:
-        """Whose median is lowest among the peers that were right; `("", [])` without any."""
+    def values(self, scenario: str, subject: str, figure: str) -> list[float]:
+        return list(self.by_repetition(scenario, subject, figure).values())
+
+    def is_right(self, scenario: str, subject: str) -> bool:
+        """Whether it restored what it was given, in every repetition."""
+        return all(one.right for one in self.of(scenario, subject))
+
+    def best_peer(self, scenario: str, figure: str, *, asynchronous: bool = False) -> str:
+        """Whose median is lowest among the peers that are right; `""` without any."""
         peers = []
         for subject in self.subjects(scenario):
-            runs = self.of(scenario, subject)
-            if subject == OURS or not all(run.right for run in runs):
+            if subject == OURS or not self.is_right(scenario, subject):
                 continue
-            if asynchronous and not runs[0].saved["asynchronous"]:
+            if asynchronous and not self.of(scenario, subject)[0].saved["asynchronous"]:
                 continue
-            values = self.values(scenario, subject, figure)
-            if values:
-                peers.append((statistics.median(values), subject, values))
-        return min(peers)[1:] if peers else ("", [])
+            if values := self.values(scenario, subject, figure):
+                peers.append((statistics.median(values), subject))
+        return min(peers)[1] if peers else ""
 
     def _ordered(self) -> list[Measured]:
         return sorted(self.measured, key=lambda one: one.repetition)

@@ -42,7 +42,6 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     training = SCENARIOS[arguments.scenario].build(arguments.scale, seed)
     about = {
         "asynchronous": kind.asynchronous,
-        "verifies": kind.verifies,
         "setup": kind.setup,
         "variants": list(kind.variants),
     }

@@ -23,8 +23,6 @@ class Subject:
     name: ClassVar[str]
     asynchronous: ClassVar[bool] = True
     """Whether training goes on while a save is being written."""
-    verifies: ClassVar[bool] = False
-    """Whether a restore notices any changed byte."""
     setup: ClassVar[str] = ""
     """How it is used, for the report."""
 

@@ -23,7 +23,6 @@ _UNVERIFIED = "verify" in inspect.signature(read_state).parameters
 class Onward(Subject):
     name = "onward"
     asynchronous = _WAITS
-    verifies = True
     setup = "`run.save(wait=False)`; `onward.open`, every byte verified"
     variants = ("", "unverified") if _UNVERIFIED else ("",)
 
