@@ -1,8 +1,9 @@
 """The results as text: for the console, and as the generated part of docs/benchmarks.md.
 
-    python -m benchmarks.checkpointing.report RESULTS.json --into docs/benchmarks.md \\
-        --plot docs/checkpointing.svg
+    python -m benchmarks.checkpointing.report RESULTS.json [MORE.json …] \\
+        --into docs/benchmarks.md --plot docs/checkpointing.svg
 
+Several files are several runs, of other scenarios each, on one machine.
 What stands between the two marks in the page is replaced, so that page and results agree.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 
 from benchmarks.checkpointing.plot import drawing
@@ -93,7 +95,14 @@ def console(results: Results) -> str:
 
 def page(results: Results, plot: str = "") -> str:
     """The generated part of the page, marks included. `plot` is the drawing's relative path."""
-    lines = [BEGIN, "", "```console", f"$ {results.command}", "```", ""]
+    lines = [
+        BEGIN,
+        "",
+        "```console",
+        *(f"$ {command}" for command in results.command.split("; ")),
+        "```",
+        "",
+    ]
     lines += [f"{results.machine}. {_versions(results)}.", "", *_targets(results), ""]
     if plot:
         lines += [f"![Stall, time to durable, restore and bytes by library]({plot})", ""]
@@ -199,11 +208,11 @@ def _notes(results: Results) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--into", type=Path, help="the page; otherwise the part is printed")
     parser.add_argument("--plot", type=Path, help="where the drawing goes")
     arguments = parser.parse_args()
-    results = Results.read(arguments.results)
+    results = reduce(Results.with_more, map(Results.read, arguments.results))
     plot = ""
     if arguments.plot:
         arguments.plot.write_text(drawing(results))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,17 @@ class Results:
         document = json.loads(file.read_text())
         document["measured"] = [Measured(**one) for one in document["measured"]]
         return cls(**document)
+
+    def with_more(self, other: Results) -> Results:
+        """Two runs on one machine as one document: scenarios of `other` that are not here."""
+        more = [one for one in other.measured if one.scenario not in self.scenarios()]
+        return replace(
+            self,
+            command=f"{self.command}; {other.command}",
+            measured=self.measured + more,
+            unavailable=self.unavailable | other.unavailable,
+            failed=self.failed + other.failed,
+        )
 
     def scenarios(self) -> list[str]:
         return sorted({one.scenario for one in self.measured})
