@@ -41,11 +41,12 @@ bench: $(VENV)/ready
 BENCH_VENV := .venv-bench
 BENCH_RESULTS := .cache/checkpointing.json
 
+# With options of your own nothing is written into the page: that is for whole runs.
 bench-checkpointing: $(BENCH_VENV)/ready
 	@mkdir -p $(dir $(BENCH_RESULTS))
 	$(BENCH_VENV)/bin/python -m benchmarks.checkpointing --json $(BENCH_RESULTS) $(BENCH_OPTIONS)
-	$(BENCH_VENV)/bin/python -m benchmarks.checkpointing.report $(BENCH_RESULTS) \
-	    --into docs/benchmarks.md --plot docs/checkpointing.svg
+	$(if $(BENCH_OPTIONS),,$(BENCH_VENV)/bin/python -m benchmarks.checkpointing.report \
+	    $(BENCH_RESULTS) --into docs/benchmarks.md --plot docs/checkpointing.svg)
 
 $(BENCH_VENV)/ready: $(BIN)/uv pyproject.toml requirements/bench.txt
 	$(PYTHON) -m venv $(BENCH_VENV)

@@ -17,7 +17,7 @@ PANELS = (
     ("Stored / state, (b) frozen", "b", "bytes"),
     ("Stored / state, (c) sparse rows", "c", "bytes"),
 )
-_WIDTH, _ROW, _HEAD, _NAMES, _GAP = 330, 20, 34, 128, 22
+_WIDTH, _ROW, _HEAD, _NAMES, _GAP = 342, 20, 34, 140, 22
 _OURS, _PEERS, _INK, _SOFT = "#c2410c", "#94a3b8", "#0f172a", "#475569"
 _ACROSS = 2
 
