@@ -9,11 +9,11 @@ PYTEST := --numprocesses 3 --dist loadfile
 # uv does not read pip's settings. Where pip has no place of its own for wheels, the CPU build of
 # torch is asked for, since the default one brings gigabytes of CUDA.
 FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
-UV := $(if $(FIND_LINKS),UV_FIND_LINKS="$(FIND_LINKS)") $(BIN)/uv pip install --quiet \
-      --compile-bytecode --python $(BIN)/python --constraint requirements/dev.txt \
-      $(if $(FIND_LINKS),,--torch-backend=cpu)
+INSTALL := $(if $(FIND_LINKS),UV_FIND_LINKS="$(FIND_LINKS)") $(BIN)/uv pip install --quiet \
+      --compile-bytecode $(if $(FIND_LINKS),,--torch-backend=cpu)
+UV := $(INSTALL) --python $(BIN)/python --constraint requirements/dev.txt
 
-.PHONY: demo test test-all lint types layers bench clean
+.PHONY: demo test test-all lint types layers bench bench-checkpointing clean
 
 demo: $(VENV)/run-ready
 	$(BIN)/python examples/demo.py
@@ -37,6 +37,23 @@ layers: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
 
+# The libraries beside which Onward is measured have an environment of their own.
+BENCH_VENV := .venv-bench
+BENCH_RESULTS := .cache/checkpointing.json
+
+# With options of your own nothing is written into the page: that is for whole runs.
+bench-checkpointing: $(BENCH_VENV)/ready
+	@mkdir -p $(dir $(BENCH_RESULTS))
+	$(BENCH_VENV)/bin/python -m benchmarks.checkpointing --json $(BENCH_RESULTS) $(BENCH_OPTIONS)
+	$(if $(BENCH_OPTIONS),,$(BENCH_VENV)/bin/python -m benchmarks.checkpointing.report \
+	    $(BENCH_RESULTS) --into docs/benchmarks.md --plot docs/checkpointing.svg)
+
+$(BENCH_VENV)/ready: $(BIN)/uv pyproject.toml requirements/bench.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(INSTALL) --python $(BENCH_VENV)/bin/python --requirement requirements/bench.txt
+	$(INSTALL) --python $(BENCH_VENV)/bin/python --editable '.[torch]'
+	@touch $@
+
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements/dev.txt uv
@@ -50,4 +67,4 @@ $(VENV)/ready: $(VENV)/run-ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) .cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
