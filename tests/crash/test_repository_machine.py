@@ -19,7 +19,8 @@ from hypothesis.stateful import (
 )
 
 from onward.errors import Fenced, Indeterminate, OnwardError, Unreachable, UsageError
-from onward.repository import Commit, Repository, Writer, open_repository
+from onward.repository import History, Repository, Writer, open_repository
+from onward.repository.collecting import Reach
 from onward.stores import Died, Fault, FaultPlan, Faulty, MemoryStore, dies
 from onward.stores.fault import Answer
 from tests.repository.outputs import (
@@ -202,13 +203,10 @@ TestOutput.settings = _SETTINGS
 def test_drop_that_forgets_what_others_need_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check above has teeth: a drop that condemns shared packs loses a checkpoint."""
 
-    def read_nothing_of_the_kept(
-        self: Repository, commits: list[Commit], packs_of: dict[str, Any], *, unreadable: list[str]
-    ) -> None:
-        for commit in commits:
-            gone = commit.checkpoint in unreadable
-            packs_of[commit.checkpoint] = frozenset(self.manifest(commit).packs if gone else ())
+    def forgetful(self: Reach, history: History, wanted: list[str]) -> dict[str, int]:
+        gone = self.of([history.commits[id_] for id_ in wanted])
+        return {pack: size for packs in gone.values() for pack, size in packs.items()}
 
-    monkeypatch.setattr(Repository, "_read_packs", read_nothing_of_the_kept)
+    monkeypatch.setattr(Reach, "only", forgetful)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Output, settings=settings(_SETTINGS, phases=[Phase.generate]))

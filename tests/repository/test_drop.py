@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from onward.errors import Damaged, NewerFormat, Unreachable
-from onward.repository import Commit, Repository, manifest_key, open_repository, pack_key, verify
-from onward.repository import repository as repository_module
+from onward.repository import (
+    Commit,
+    Repository,
+    collecting,
+    manifest_key,
+    open_repository,
+    pack_key,
+    verify,
+)
 from onward.stores import Died, Fault, FaultPlan, Faulty, MemoryStore, dies
 from tests.repository.forging import forge_manifest, replace_object
 from tests.repository.outputs import (
@@ -90,7 +97,7 @@ def test_same_checkpoint_named_twice(store: MemoryStore, repository: Repository)
 
 def test_very_many(monkeypatch: pytest.MonkeyPatch, store: MemoryStore) -> None:
     """They go by several records, each of a length that readers accept."""
-    monkeypatch.setattr(repository_module, "_DROPPED_AT_ONCE", 2)
+    monkeypatch.setattr(collecting, "_DROPPED_AT_ONCE", 2)
     repository = opened(store)
     repository.drop(_ids(repository, 1, 2, 3, 4, 5))
     assert records_of(store).count("drop") == 3
@@ -111,11 +118,9 @@ def test_cut_off_before_anything_is_deleted(store: MemoryStore) -> None:
     leftovers = verify(found).leftovers
     assert len(leftovers) == 4
 
-    log = opened(store).log
-    log.history = type(log.history)()
-    (record,) = [r for r in log.refresh(ahead=8) if type(r).__name__ == "Drop"]
-    assert found.delete_dropped(record) > 0  # type: ignore[arg-type]
-    assert found.delete_dropped(record) == 0  # type: ignore[arg-type]
+    collector = collecting.Collector(found)
+    assert collector.sweep(grace_s=0, now_s=0).freed_bytes > 0
+    assert collector.sweep(grace_s=0, now_s=0) == collecting.Swept()
     assert verify(found).leftovers == []
     assert list(look(store).checkpoints) == [1, 4, 5, 6]
 

@@ -86,18 +86,19 @@ def leftovers(
     damaged = findings.damaged if findings is not None else {}
     log_damaged = "" in damaged
     found: list[str] = []
+    manifests = {history.manifest_place(commit).name for commit in history.live()}
     for entry in store.list("onward/"):
         folder, _, name = entry.key.removeprefix("onward/").partition("/")
         stem = name.partition(".")[0]
         if folder == "manifests":
-            live = log_damaged or (stem in history.commits and stem not in history.dropped)
+            live = log_damaged or stem in manifests
         elif folder == "packs":
             # With a damaged manifest it is unknown what it reaches: then nothing is a leftover.
             live = bool(damaged) or stem in reached
         elif folder == "log":
             live = _record_number(entry) is not None
         else:
-            live = folder in ("summary.json", "working.json")
+            live = folder in ("summary.json", "working.json", "leftovers.json")
         if not live:
             found.append(entry.key)
     return sorted(found)
