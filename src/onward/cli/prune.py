@@ -23,6 +23,7 @@ from onward.errors import UsageError
 from onward.repository import History, Repository
 from onward.repository.collecting import Collector, Reach, Swept, usual_grace_s
 from onward.repository.leftovers import Leftovers
+from onward.repository.repacking import Repacked, Repacker
 from onward.repository.retention import BestOf, Decision, Retention, check_metrics, decide
 
 _BEST = re.compile(r"(.+?)(?::(min|max))?(?::([0-9]{1,9}))?", re.DOTALL)
@@ -49,6 +50,12 @@ _BEST = re.compile(r"(.+?)(?::(min|max))?(?::([0-9]{1,9}))?", re.DOTALL)
     show_default=True,
     help="Keep the newest finished checkpoint of each increment.",
 )
+@click.option(
+    "--repack/--no-repack",
+    default=True,
+    show_default=True,
+    help="Rewrite packs of which little is still needed.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would happen; changes nothing.")
 @grace_option
 @single_writer_option
@@ -59,6 +66,7 @@ def prune(
     keep_every: int | None,
     keep_best: tuple[str, ...],
     keep_finished: bool,
+    repack: bool,
     dry_run: bool,
     grace_s: float | None,
     single_writer: bool,
@@ -67,7 +75,8 @@ def prune(
     """Forget the checkpoints that no rule keeps, and free the space that only they need.
 
     Rules add up. The newest checkpoint, and those with an alias or a pin, always stay. Without a
-    rule nothing is forgotten; what earlier drops and saves that were cut off left is deleted.
+    rule nothing is forgotten; what earlier drops and saves that were cut off left is deleted,
+    and packs of which little is still needed are rewritten.
     """
     retention = Retention(
         keep_last=keep_last,
@@ -84,9 +93,9 @@ def prune(
     page = _Page(repository, decide(before, retention))
     kept_s = usual_grace_s(repository.store) if grace_s is None else grace_s
     if dry_run:
-        page.foresee(grace_s=kept_s)
+        page.foresee(grace_s=kept_s, repack=repack)
     else:
-        page.carry_out(retention, grace_s=kept_s)
+        page.carry_out(retention, grace_s=kept_s, repack=repack)
     if as_json:
         write_json(page.document(dry_run=dry_run))
     else:
@@ -114,9 +123,11 @@ class _Page:
         self._own = _own_bytes(self._collector.reach, history, decision.goes)
         self._swept = Swept()
         self._leftovers = 0
+        self._repacked = Repacked()
+        self._saved_bytes = 0
         self.dropped = decision.goes
 
-    def foresee(self, *, grace_s: float) -> None:
+    def foresee(self, *, grace_s: float, repack: bool) -> None:
         """Finds out what `carry_out` would do; changes nothing."""
         swept = self._collector.due(grace_s=grace_s, now_s=time.time())
         freed, waiting = swept.freed_bytes, swept.waiting_bytes
@@ -126,11 +137,21 @@ class _Page:
             waiting += self._own
         self._swept = Swept(freed, waiting)
         self._leftovers = len(Leftovers(self._collector).due())
+        if repack:
+            sparse = Repacker(self._collector).sparse(without=self.dropped)
+            self._repacked = Repacked(packs=[each.pack for each in sparse])
+            self._saved_bytes = sum(each.size_bytes - each.live_bytes for each in sparse)
 
-    def carry_out(self, retention: Retention, *, grace_s: float) -> None:
+    def carry_out(self, retention: Retention, *, grace_s: float, repack: bool) -> None:
         self.dropped = self._collector.prune(retention)
         self._leftovers = Leftovers(self._collector).sweep()
         self._swept = self._collector.sweep(grace_s=grace_s, now_s=time.time())
+        if repack:
+            self._repacked = Repacker(self._collector).repack()
+        if self._repacked.packs:
+            again = self._collector.sweep(grace_s=grace_s, now_s=time.time())
+            self._swept = Swept(self._swept.freed_bytes, again.waiting_bytes)
+            self._saved_bytes = again.freed_bytes - self._repacked.written_bytes
 
     def lines(self, *, dry_run: bool) -> list[str]:
         rows = []
@@ -155,6 +176,12 @@ class _Page:
         if self._leftovers:
             left = count(self._leftovers, "leftover")
             lines.append(f"{'would delete' if dry_run else 'deleted'} {left} of saves cut off")
+        if self._repacked.packs:
+            packs = count(len(self._repacked.packs), "pack")
+            saved = f", saving {'about ' * dry_run}{size(max(0, self._saved_bytes))}"
+            lines.append(f"{'would repack' if dry_run else 'repacked'} {packs}{saved}")
+        for pack, why in self._repacked.refused.items():
+            lines.append(f"not repacked: {pack}: {clean(why)}")
         if self._swept.waiting_bytes:
             lines.append(waiting_text(self._swept.waiting_bytes))
         return lines
@@ -171,6 +198,11 @@ class _Page:
             "freed_bytes": self._swept.freed_bytes,
             "waiting_bytes": self._swept.waiting_bytes,
             "leftovers": self._leftovers,
+            "repacked": {
+                "packs": len(self._repacked.packs),
+                "saved_bytes": self._saved_bytes,
+                "refused": self._repacked.refused,
+            },
         }
 
 

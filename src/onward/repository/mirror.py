@@ -107,7 +107,8 @@ class Mirror:
         packs = {pack: ref for manifest in manifests for pack, ref in manifest.packs.items()}
         transfer_all((partial(self._pull_pack, pack, ref) for pack, ref in packs.items()), progress)
         for manifest in manifests:
-            key = manifest_key(manifest.checkpoint)
+            history = self.remote.history
+            key = manifest_key(history.manifest_place(history.commits[manifest.checkpoint]).name)
             data = self.remote.store.read(key)
             if not self._is_here(key, PackRef(len(data), digest_of(data))):
                 self.local_store.put(key, [data], len(data))
