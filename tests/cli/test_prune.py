@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from onward.cli import export
 from onward.repository import open_repository
 from onward.stores import LocalStore
 from tests.cli.conftest import AsJson, Onward
@@ -151,3 +155,29 @@ def test_best_by_a_metric(onward: Onward, output: Output) -> None:
     assert live(output) == [2, 3, 4]
     onward("prune", output.url, "--keep-best", "loss:min")
     assert live(output) == [2, 4]
+
+
+def test_export_that_comes_too_late(
+    onward: Onward, output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`latest` becomes the newer one; a checkpoint by name is an error that says what happened."""
+    output.chain(2)
+    original = export.models_in
+
+    def meanwhile(*args: Any) -> Any:
+        repository = open_repository(LocalStore(output.folder))
+        live = repository.history.live()
+        step = 100 + len(live)
+        output.save({"model": {"w": floats(step)}}, step=step, parent=live[-1].checkpoint)
+        repository.drop([commit.checkpoint for commit in live])
+        monkeypatch.setattr(export, "models_in", original)
+        return original(*args)
+
+    monkeypatch.setattr(export, "models_in", meanwhile)
+    file = tmp_path / "a.safetensors"
+    assert "step 102" in onward("export", output.url, file).stdout
+    output.save({"model": {"w": floats(200)}}, step=200)
+    monkeypatch.setattr(export, "models_in", meanwhile)
+    late = onward("export", output.url, "v3", tmp_path / "b.safetensors", code=1).stderr
+    assert "was dropped while it was read" in late
+    assert not (tmp_path / "b.safetensors").exists()

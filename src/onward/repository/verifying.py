@@ -15,7 +15,7 @@ from onward.repository.log import Log
 from onward.repository.manifest import Manifest, PackRef, Range
 from onward.repository.packs import pack_key
 from onward.repository.reading import read_tensors
-from onward.repository.records import Commit
+from onward.repository.records import Commit, ManifestPlace
 from onward.repository.repository import Repository
 from onward.repository.summary import read_summary, summary_bytes
 from onward.stores.base import Entry, Store
@@ -61,18 +61,40 @@ def verify(
     packs = _Packs(repository.store, findings, every_byte, progress)
     reached: set[str] = set()
     for commit in history.live() if commits is None else commits:
+        place = repository.history.manifest_place(commit)
+        reasons = list(_objections(repository, commit, packs, reached, history))
+        if reasons and _changed_meanwhile(repository, commit, place):
+            # What is missing may only have been dropped, or moved to where it is looked for now.
+            if commit.checkpoint in repository.history.dropped:
+                continue
+            reasons = list(_objections(repository, commit, packs, reached, history))
         findings.checkpoints += 1
-        try:
-            manifest = repository.manifest(commit)
-        except (Damaged, NewerFormat) as error:
-            findings.add(commit.checkpoint, _reason(error))
-            continue
-        reached.update(manifest.packs)
-        for reason in packs.objections(manifest, history):
+        for reason in reasons:
             findings.add(commit.checkpoint, reason)
     if commits is None:
         findings.leftovers = leftovers(repository.store, history, reached, findings)
     return findings
+
+
+def _objections(
+    repository: Repository, commit: Commit, packs: _Packs, reached: set[str], history: History
+) -> Iterator[str]:
+    try:
+        manifest = repository.manifest(commit)
+    except (Damaged, NewerFormat) as error:
+        yield _reason(error)
+        return
+    reached.update(manifest.packs)
+    yield from packs.objections(manifest, history)
+
+
+def _changed_meanwhile(repository: Repository, commit: Commit, place: ManifestPlace) -> bool:
+    try:
+        repository.refresh()
+    except (Damaged, NewerFormat):
+        return False  # a finding of its own
+    dropped = commit.checkpoint in repository.history.dropped
+    return dropped or repository.history.manifest_place(commit) != place
 
 
 def leftovers(
