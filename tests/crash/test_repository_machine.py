@@ -36,6 +36,7 @@ from tests.repository.outputs import (
     look,
     new_output,
     opened,
+    plain,
     scaled,
 )
 
@@ -208,47 +209,62 @@ class Output(RuleBasedStateMachine):
         leftovers = Leftovers(Collector(self.somebody))
         self._attempt(fault, lambda: leftovers.sweep(), self.model)
 
+    @rule()
+    def leave_a_pack_mostly_dead(self) -> None:
+        """The longest tensor changes, and the checkpoint that had its old bytes is forgotten."""
+        for changed in ({0, 1, 2}, {2}):
+            self.save(changed, None)
+        self.prune(1, None, None)
+
     @rule(fault=_FAULTS)
     def repack(self, fault: Any) -> None:
         """By somebody who claimed nothing, while the writer goes on reusing what it knows."""
         self._attempt(fault, lambda: Repacker(Collector(self.somebody)).repack(), self.model)
 
     @precondition(lambda self: self.model.checkpoints)
-    @rule(
-        changed=st.sets(st.integers(0, 2)), what=st.sampled_from(["repack", "prune", "leftovers"])
-    )
-    def save_while_others_collect(self, changed: set[int], what: str) -> None:
-        """They act between the writer's packs and its record."""
+    @rule(what=st.sampled_from(["repack", "prune", "leftovers"]), collector_first=st.booleans())
+    def save_while_others_collect(self, what: str, collector_first: bool) -> None:
+        """One acts between what the other has stored and its record."""
+        self.leave_a_pack_mostly_dead()
         self.step += 1
-        for number in changed:
-            self.versions[number] = self.step
+        self.versions[0] = self.step
         tree, step = _state(self.versions), self.step
         self.versions_at[step] = list(self.versions)
-        rules = Retention(keep_last=1, keep_finished=False)
-        other = opened(self.healthy)
-        picture = self.model
-        if what == "prune":
-            for id_ in decide(other.history, rules).goes:
-                picture = picture.without(other.history.commits[id_].step)
+        parent = self.repository.refresh().latest()
+        inner = Meanwhile(self.store)
+        others = opened(inner if collector_first else self.healthy)
+
+        def save() -> None:
+            self.writer.commit(tree, facts(step, parent))
 
         def collect() -> None:
-            collector = Collector(other)
+            collector = Collector(others)
             match what:
                 case "repack":
                     Repacker(collector).repack()
                 case "prune":
-                    collector.prune(rules)
+                    collector.prune(Retention(keep_last=2, keep_finished=False))
                 case "leftovers":
+                    Leftovers(collector).sweep()
                     Leftovers(collector).sweep()
             collector.sweep(grace_s=0, now_s=0)
 
-        meanwhile = Meanwhile(self.store)
-        meanwhile.acts.append(collect)
-        parent = self.repository.refresh().latest()
-        self.writer.store = self.writer.log.store = meanwhile
-        self.writer.commit(tree, facts(step, parent))
-        self.writer.store = self.writer.log.store = self.store
-        self.model = picture.and_checkpoint(step, tree)
+        if collector_first:
+            inner.acts.append(save)
+            collect()
+            if inner.acts:  # it had nothing to record
+                save()
+        else:
+            inner.acts.append(collect)
+            self.writer.store = self.writer.log.store = inner
+            save()
+            self.writer.store = self.writer.log.store = self.store
+        found = look(self.healthy)
+        assert found.checkpoints[step] == plain(tree)
+        if what != "prune":
+            assert found == self.model.and_checkpoint(step, tree)
+        assert found.aliases == self.model.aliases
+        self.model = found
 
     @rule()
     def take_over(self) -> None:
