@@ -181,3 +181,46 @@ def test_export_that_comes_too_late(
     late = onward("export", output.url, "v3", tmp_path / "b.safetensors", code=1).stderr
     assert "was dropped while it was read" in late
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def _sparse(output: Output) -> None:
+    """The first pack holds a little that all need, and much that only v1 did."""
+    for number in (1, 2, 3):
+        state = {"model": {"w": floats(*[number] * 100), "frozen": floats(*range(8))}}
+        output.save(state, step=number)
+
+
+def test_mostly_dead_packs_are_rewritten(onward: Onward, as_json: AsJson, output: Output) -> None:
+    """A dry run foresees it and writes nothing; --no-repack leaves them."""
+    _sparse(output)
+    as_json("prune", output.url, "--keep-last", "2", "--no-repack")
+    before, packs = _tree(output), _pack_bytes(output)
+    assert "would repack 1 pack, saving about" in onward("prune", output.url, "--dry-run").stdout
+    assert _tree(output) == before
+    done = as_json("prune", output.url)
+    assert done["repacked"]["packs"] == 1
+    assert done["repacked"]["saved_bytes"] == packs - _pack_bytes(output) > 0
+    assert "- repacked 2 checkpoints (1 pack)" in onward("log", output.url, "--records").stdout
+    onward("verify", output.url, "--every-byte")
+    assert as_json("prune", output.url)["repacked"]["packs"] == 0
+
+
+def test_a_prune_foresees_what_it_will_repack(as_json: AsJson, output: Output) -> None:
+    """The packs that its own drops leave mostly dead."""
+    _sparse(output)
+    rules = ["--keep-last", "2"]
+    assert as_json("prune", output.url, *rules, "--dry-run")["repacked"]["packs"] == 1
+    assert as_json("prune", output.url, *rules)["repacked"]["packs"] == 1
+
+
+def test_a_damaged_pack_is_not_repacked(onward: Onward, as_json: AsJson, output: Output) -> None:
+    """What is wrong is told, and nothing of it is touched."""
+    _sparse(output)
+    as_json("prune", output.url, "--keep-last", "2", "--no-repack")
+    largest = max(output.file("packs", "").iterdir(), key=lambda path: path.stat().st_size)
+    output.flip(largest, -1)
+    lines = onward("prune", output.url).stdout
+    assert (
+        f"not repacked: {largest.name.partition('.')[0]}: tensor model/frozen is damaged" in lines
+    )
+    assert largest.exists()
