@@ -10,8 +10,10 @@ import pytest
 
 from onward.errors import Damaged, Fenced, Unreachable
 from onward.repository import Repository, Writer, collecting, manifest_key, open_repository, verify
+from onward.repository.collecting import Collector
 from onward.repository.keeping import Keeper, Kept, WorkingCopyKeeper
 from onward.repository.mirror import Mirror
+from onward.repository.repacking import Repacker
 from onward.repository.retention import BestOf, Retention
 from onward.stores import Fault, FaultPlan, Faulty, LocalStore, MemoryStore
 from tests.repository.forging import replace_object
@@ -213,3 +215,33 @@ def test_working_copy_keeps_what_is_not_pushed(tmp_path: Path) -> None:
     writer.commit(_tree(5), facts(5))
     mirror.push()
     assert list(look(remote).checkpoints) == [3, 4, 5]
+
+
+def test_working_copy_keeps_what_a_repack_elsewhere_condemned(tmp_path: Path) -> None:
+    """Commits that are not pushed still name it, and so does the next one: it is needed here."""
+    remote = MemoryStore()
+    mirror = Mirror(LocalStore(tmp_path / "output"), remote)
+    mirror.pull_log()
+    writer = mirror.claim("training")
+    rules = Retention(keep_last=1)
+    keeper = WorkingCopyKeeper(mirror, rules, claimed_generation=writer.generation, grace_s=0)
+
+    def save(step: int, length: int) -> None:
+        writer.commit({**_tree(step), "long": leaf(np.full(length, step))}, facts(step))
+
+    for step, length in ((1, 900), (2, 5), (3, 5)):
+        save(step, length)
+    mirror.push()
+    elsewhere = open_repository(remote)
+    elsewhere.drop([at_step(elsewhere, 1).checkpoint])
+    assert Repacker(Collector(elsewhere)).repack().packs
+    save(4, 5)
+    assert len(keeper.collect().dropped) == 1
+    mirror.push()
+    assert keeper.collect().dropped
+    newest = mirror.local.refresh().latest()
+    assert newest is not None
+    assert verify(mirror.local, commits=[newest]).intact
+    save(5, 5)
+    mirror.push()
+    assert list(look(remote).checkpoints) == [4, 5]
