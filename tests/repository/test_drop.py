@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from onward.repository import (
 )
 from onward.repository.leftovers import Leftovers
 from onward.repository.retention import Retention
-from onward.stores import Died, Fault, FaultPlan, Faulty, MemoryStore, dies
+from onward.stores import Died, Fault, FaultPlan, Faulty, LocalStore, MemoryStore, dies
 from tests.repository.forging import forge_manifest, replace_object
 from tests.repository.outputs import (
     Meanwhile,
@@ -288,6 +289,12 @@ def test_very_many_by_rules(monkeypatch: pytest.MonkeyPatch, store: MemoryStore)
 
 
 # --- when bytes go
+
+
+def test_how_long_bytes_stay_unless_it_is_said(tmp_path: Path) -> None:
+    """Readers of a folder hold its files open; elsewhere they hold nothing."""
+    assert collecting.usual_grace_s(LocalStore(tmp_path)) == 0
+    assert collecting.usual_grace_s(MemoryStore()) == 3600
 
 
 def _drop_at(store: Any, time: str, monkeypatch: pytest.MonkeyPatch, step: int) -> None:

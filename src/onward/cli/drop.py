@@ -48,12 +48,13 @@ def drop(
     named = (find(history, name) for name in checkpoints)
     commits = list({commit.checkpoint: commit for commit in named}.values())
     ids = [commit.checkpoint for commit in commits]
-    freed_bytes = _would_free(repository, commits)
     waiting_bytes = 0
-    if not dry_run:
-        if not yes and not _agreed(repository, commits, freed_bytes):
-            click.echo("nothing was dropped", err=True)
-            return 1
+    if dry_run:
+        freed_bytes = _would_free(repository, commits)
+    elif not yes and not _agreed(repository, commits):
+        click.echo("nothing was dropped", err=True)
+        return 1
+    else:
         collector = Collector(repository)
         collector.drop(ids)
         kept_s = usual_grace_s(repository.store) if grace_s is None else grace_s
@@ -85,14 +86,15 @@ def _would_free(repository: Repository, commits: list[Commit]) -> int:
     return sum(Reach(repository).only(repository.history, wanted).values())
 
 
-def _agreed(repository: Repository, commits: list[Commit], freed_bytes: int) -> bool:
+def _agreed(repository: Repository, commits: list[Commit]) -> bool:
     if not sys.stdin.isatty():
         raise UsageError(
             f"{count(len(commits), 'checkpoint')} would be dropped for good",
             why="nobody can be asked: standard input is not a terminal",
             do="say --yes, or look first with --dry-run",
         )
+    freed = size(_would_free(repository, commits))
     for commit in commits:
         click.echo(f"  {label(repository.history, commit)}  step {commit.step:,}", err=True)
-    question = f"Drop {count(len(commits), 'checkpoint')} for good, freeing {size(freed_bytes)}?"
+    question = f"Drop {count(len(commits), 'checkpoint')} for good, freeing {freed}?"
     return click.confirm(question, err=True)
