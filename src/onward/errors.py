@@ -20,6 +20,7 @@ OnwardError                    what happened, why, and what to do next
 │   ├── Conflict               a foreign record was found in a slot believed to be ours
 │   ├── Indeterminate          the store never said whether a record was stored
 │   ├── Damaged                stored bytes are not what was written
+│   ├── Dropped                a checkpoint was dropped while it was read
 │   └── NewerFormat            written by a newer Onward
 ├── StateError                 live objects and stored state do not fit
 │   ├── Unstorable             an object that cannot be stored, named by its path
@@ -147,6 +148,10 @@ class Indeterminate(RepositoryError):
 
 class Damaged(RepositoryError):
     """Stored bytes are not what was written."""
+
+
+class Dropped(RepositoryError):
+    """A checkpoint was dropped while it was read; what it needed is gone."""
 
 
 class NewerFormat(RepositoryError):

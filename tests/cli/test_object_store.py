@@ -37,7 +37,12 @@ def test_every_command_works_on_a_bucket(
     assert as_json("show", url)["checkpoint"] == second.checkpoint
     assert len(as_json("diff", url, "v1", "v2")["tensors"]["changed"]) == 1
     assert as_json("verify", url, "--every-byte")["intact"]
-    onward("drop", url, "v1", "--yes")
+    waiting = as_json("prune", url, "--keep-last", "1")
+    assert (waiting["freed_bytes"], len(waiting["dropped"])) == (0, 1)
+    assert waiting["waiting_bytes"] > 0  # an hour, for whoever is reading it
+    assert as_json("prune", url, "--grace", "0")["freed_bytes"] == waiting["waiting_bytes"]
+    writer.commit({"model": {"w": floats(1, 4)}}, facts(parent=second.checkpoint))
+    onward("drop", url, "v2", "--yes", "--grace", "0")
     text = onward("doctor", url).stdout
     assert "two writers are kept apart" in text
     assert "secret" not in text

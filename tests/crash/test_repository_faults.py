@@ -16,7 +16,11 @@ import numpy as np
 import pytest
 
 from onward.errors import Fenced, Indeterminate, NoSpace, OnwardError, Unreachable
-from onward.repository import Repository, Writer, open_or_create
+from onward.repository import Repository, Writer, open_or_create, pack_key, verify
+from onward.repository.collecting import Collector
+from onward.repository.leftovers import Leftovers
+from onward.repository.repacking import Repacker
+from onward.repository.retention import Retention
 from onward.repository.staging import Staging
 from onward.stores import (
     Died,
@@ -112,6 +116,44 @@ def _parts_of_table(writer: Writer) -> list[str]:
     return [type(part).__name__ for part in writer._base.by_name["table"].parts]
 
 
+def _prune(repository: Repository, writer: Writer) -> None:
+    collector = Collector(repository)
+    collector.prune(Retention(keep_last=1))
+    Leftovers(collector).sweep()
+    collector.sweep(grace_s=0, now_s=0)
+
+
+def _sweep(repository: Repository, writer: Writer) -> None:
+    Collector(repository).sweep(grace_s=0, now_s=0)
+
+
+def _drop_only(repository: Repository, writer: Writer) -> None:
+    Collector(repository).drop([at_step(repository, 2).checkpoint])
+
+
+def _repack(repository: Repository, writer: Writer) -> None:
+    collector = Collector(repository)
+    assert len(Repacker(collector).repack().packs) == 1
+    collector.sweep(grace_s=0, now_s=0)
+
+
+def _make_sparse(repository: Repository, writer: Writer) -> None:
+    """The pack of step 7 holds what steps 8 and 9 need too, and much that only it needed."""
+    for step in (7, 8, 9):
+        tree = {"kept": leaf(np.arange(9)), **({"gone": leaf(np.zeros(50))} if step == 7 else {})}
+        writer.commit(tree, facts(step))
+    repository.drop([at_step(repository, 7).checkpoint])
+
+
+def _leave_leftovers(repository: Repository, writer: Writer) -> None:
+    """A save of an earlier generation that was cut off, and noted."""
+    for name in ("a" * 32, "b" * 32):
+        repository.store.put(pack_key(name), [b"x"], 1)
+    Leftovers(Collector(repository)).sweep()
+    taken = repository.claim("another writer")
+    writer.writer, writer.generation = taken.writer, taken.generation
+
+
 _SAVE = Operation("save", _save, lambda old: old.and_checkpoint(4, state(4)))
 _OPERATIONS = [
     _SAVE,
@@ -147,12 +189,18 @@ _OPERATIONS = [
         lambda old: old.and_checkpoint(16, _with_table(16, every=3)),
         partial(_stage, steps=range(10, 16), every=3),
     ),
+    Operation("prune", _prune, lambda old: old.without(2), _leave_leftovers),
+    Operation("sweep", _sweep, lambda old: old, _drop_only),
+    Operation("repack", _repack, lambda old: old, _make_sparse),
     replace(_SAVE, name="save-with-a-summary", prepare=_many_records),
     replace(_SAVE, name="save-whose-packs-were-dropped", prepare=_base_on_what_is_dropped),
 ]
 
 
 # --- where it is done: a store that fails on purpose, above one that does not
+
+
+_DELETING = ("drop", "prune", "sweep", "repack")
 
 
 class Ground(Protocol):
@@ -271,8 +319,8 @@ def _violations(ground: Ground, operation: Operation, plan: FaultPlan) -> list[s
 
     if outcome is None:
         allowed = [new]
-    elif isinstance(outcome, Died | Indeterminate) or operation.name == "drop":
-        allowed = [old, new]  # a drop may fail when only deleting is left to be done
+    elif isinstance(outcome, Died | Indeterminate) or operation.name in _DELETING:
+        allowed = [old, new]  # they may fail when only deleting is left to be done
     else:
         allowed = [old]
     try:
@@ -286,9 +334,30 @@ def _violations(ground: Ground, operation: Operation, plan: FaultPlan) -> list[s
         expected = found.and_checkpoint(commit.step, state(commit.step))
         if look(after) != replace(expected, generation=found.generation + 1):
             return [f"after {outcome!r} the next saves changed something else"]
+        if operation.name in _DELETING and _again(after, operation, new) != []:
+            return [f"after {outcome!r} doing it again leaves {_again(after, operation, new)}"]
     except (AssertionError, OnwardError) as error:
         return [f"after {outcome!r} the output is broken: {error}"]
     return []
+
+
+def _again(store: MemoryStore, operation: Operation, new: Picture) -> list[str]:
+    """What is left over once somebody does it again under later claims: it should be nothing."""
+    repository = opened(store)
+    dropped = [c for c in repository.history.live() if c.step not in (*new.checkpoints, 50)]
+    gone = [c.checkpoint for c in dropped if c.step < 1000]
+    Collector(repository).drop(gone) if gone else None
+    Leftovers(Collector(repository)).sweep()
+    opened(store).claim("again")
+    collector = Collector(opened(store))
+    Leftovers(collector).sweep()
+    Repacker(collector).repack()
+    collector.sweep(grace_s=0, now_s=0)
+    before = objects(store)
+    Repacker(collector).repack()
+    assert objects(store) == before
+    look(store)
+    return verify(opened(store)).leftovers
 
 
 def _goes_on(repository: Repository, writer: Writer, found: Picture) -> Picture:
@@ -415,7 +484,7 @@ if FULL:
         for operation in _OPERATIONS
         for name, when, code in _LOCAL_FAULTS
         # A claim and an alias do what the end of a save does.
-        if operation.name in ("save", "drop")
+        if operation.name in ("save", "drop", "repack")
         or (name == "dies" and "-" not in operation.name)
         or FULL
     ],

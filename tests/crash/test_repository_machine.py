@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +20,15 @@ from hypothesis.stateful import (
 )
 
 from onward.errors import Fenced, Indeterminate, OnwardError, Unreachable, UsageError
-from onward.repository import Commit, Repository, Writer, open_repository
+from onward.repository import History, Repository, Writer, open_repository
+from onward.repository.collecting import Collector, Reach
+from onward.repository.leftovers import Leftovers
+from onward.repository.repacking import Repacker
+from onward.repository.retention import Retention, decide
 from onward.stores import Died, Fault, FaultPlan, Faulty, MemoryStore, dies
 from onward.stores.fault import Answer
 from tests.repository.outputs import (
+    Meanwhile,
     Picture,
     facts,
     going_on,
@@ -30,6 +36,7 @@ from tests.repository.outputs import (
     look,
     new_output,
     opened,
+    plain,
     scaled,
 )
 
@@ -49,7 +56,8 @@ class _Switch(FaultPlan):
 
 
 def _state(versions: list[int]) -> dict[str, Any]:
-    tensors = {f"t{n}": leaf(np.full(3 + n, version)) for n, version in enumerate(versions)}
+    # Of very different lengths, so that a pack of all is mostly dead once the longest changed.
+    tensors = {f"t{n}": leaf(np.full(2 * 6**n, version)) for n, version in enumerate(versions)}
     return {"model": tensors, "versions": list(versions)}
 
 
@@ -156,7 +164,8 @@ class Output(RuleBasedStateMachine):
         chosen = data.draw(st.lists(st.sampled_from(live), min_size=1, unique_by=id))
         steps = {commit.step for commit in chosen}
         ids = [commit.checkpoint for commit in chosen]
-        if max(self.model.checkpoints) in steps or steps & set(self.model.aliases.values()):
+        protected = {*self.model.aliases.values(), max(self.model.checkpoints)}
+        if steps & protected or self.somebody.history.pins.intersection(ids):
             with pytest.raises(UsageError):
                 self.somebody.drop(ids)
             return
@@ -164,6 +173,98 @@ class Output(RuleBasedStateMachine):
         for step in steps:
             changed = changed.without(step)
         self._attempt(fault, lambda: self.somebody.drop(ids), changed)
+
+    @precondition(lambda self: self.model.checkpoints)
+    @rule(data=st.data(), fault=_FAULTS)
+    def pin(self, data: st.DataObject, fault: Any) -> None:
+        """A pin shows nowhere but in what a prune and a drop leave alone."""
+        commit = data.draw(st.sampled_from(self.somebody.refresh().live()))
+        pinned = commit.checkpoint in self.somebody.history.pins
+        act = self.somebody.unpin if pinned else self.somebody.pin
+        self._attempt(fault, lambda: act(commit.checkpoint), self.model)
+
+    @rule(
+        keep_last=st.none() | st.integers(1, 3),
+        keep_every=st.none() | st.integers(1, 4),
+        fault=_FAULTS,
+    )
+    def prune(self, keep_last: int | None, keep_every: int | None, fault: Any) -> None:
+        """What it forgets is decided before; the newest, names and pins are never among it."""
+        rules = Retention(keep_last=keep_last, keep_every=keep_every)
+        history = self.somebody.refresh()
+        changed = self.model
+        for id_ in decide(history, rules).goes:
+            assert id_ not in {*history.aliases.values(), *history.pins}
+            changed = changed.without(history.commits[id_].step)
+        self._attempt(fault, lambda: Collector(self.somebody).prune(rules), changed)
+
+    @rule(fault=_FAULTS, grace_s=st.sampled_from([0.0, 3600.0]))
+    def sweep(self, fault: Any, grace_s: float) -> None:
+        collector = Collector(self.somebody)
+        now_s = time.time()
+        self._attempt(fault, lambda: collector.sweep(grace_s=grace_s, now_s=now_s), self.model)
+
+    @rule(fault=_FAULTS)
+    def sweep_leftovers(self, fault: Any) -> None:
+        leftovers = Leftovers(Collector(self.somebody))
+        self._attempt(fault, lambda: leftovers.sweep(), self.model)
+
+    @rule()
+    def leave_a_pack_mostly_dead(self) -> None:
+        """The longest tensor changes, and the checkpoint that had its old bytes is forgotten."""
+        for changed in ({0, 1, 2}, {2}):
+            self.save(changed, None)
+        self.prune(1, None, None)
+
+    @rule(fault=_FAULTS)
+    def repack(self, fault: Any) -> None:
+        """By somebody who claimed nothing, while the writer goes on reusing what it knows."""
+        self._attempt(fault, lambda: Repacker(Collector(self.somebody)).repack(), self.model)
+
+    @precondition(lambda self: self.model.checkpoints)
+    @rule(what=st.sampled_from(["repack", "prune", "leftovers"]), collector_first=st.booleans())
+    def save_while_others_collect(self, what: str, collector_first: bool) -> None:
+        """One acts between what the other has stored and its record."""
+        self.leave_a_pack_mostly_dead()
+        self.step += 1
+        self.versions[0] = self.step
+        tree, step = _state(self.versions), self.step
+        self.versions_at[step] = list(self.versions)
+        parent = self.repository.refresh().latest()
+        inner = Meanwhile(self.store)
+        others = opened(inner if collector_first else self.healthy)
+
+        def save() -> None:
+            self.writer.commit(tree, facts(step, parent))
+
+        def collect() -> None:
+            collector = Collector(others)
+            match what:
+                case "repack":
+                    Repacker(collector).repack()
+                case "prune":
+                    collector.prune(Retention(keep_last=2, keep_finished=False))
+                case "leftovers":
+                    Leftovers(collector).sweep()
+                    Leftovers(collector).sweep()
+            collector.sweep(grace_s=0, now_s=0)
+
+        if collector_first:
+            inner.acts.append(save)
+            collect()
+            if inner.acts:  # it had nothing to record
+                save()
+        else:
+            inner.acts.append(collect)
+            self.writer.store = self.writer.log.store = inner
+            save()
+            self.writer.store = self.writer.log.store = self.store
+        found = look(self.healthy)
+        assert found.checkpoints[step] == plain(tree)
+        if what != "prune":
+            assert found == self.model.and_checkpoint(step, tree)
+        assert found.aliases == self.model.aliases
+        self.model = found
 
     @rule()
     def take_over(self) -> None:
@@ -180,7 +281,10 @@ class Output(RuleBasedStateMachine):
     def nothing_is_lost(self) -> None:
         """Everything live is whole (`look` reads every byte), names and the newest are right."""
         assert look(self.healthy) == self.model
-        latest = open_repository(self.healthy).history.latest()
+        history = open_repository(self.healthy).history
+        live = {commit.checkpoint for commit in history.live()}
+        assert {*history.aliases.values(), *history.pins} <= live
+        latest = history.latest()
         assert (latest.step if latest else None) == max(self.model.checkpoints, default=None)
 
 
@@ -202,13 +306,10 @@ TestOutput.settings = _SETTINGS
 def test_drop_that_forgets_what_others_need_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check above has teeth: a drop that condemns shared packs loses a checkpoint."""
 
-    def read_nothing_of_the_kept(
-        self: Repository, commits: list[Commit], packs_of: dict[str, Any], *, unreadable: list[str]
-    ) -> None:
-        for commit in commits:
-            gone = commit.checkpoint in unreadable
-            packs_of[commit.checkpoint] = frozenset(self.manifest(commit).packs if gone else ())
+    def forgetful(self: Reach, history: History, wanted: list[str]) -> dict[str, int]:
+        gone = self.of([history.commits[id_] for id_ in wanted])
+        return {pack: size for packs in gone.values() for pack, size in packs.items()}
 
-    monkeypatch.setattr(Repository, "_read_packs", read_nothing_of_the_kept)
+    monkeypatch.setattr(Reach, "only", forgetful)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Output, settings=settings(_SETTINGS, phases=[Phase.generate]))

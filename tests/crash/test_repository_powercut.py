@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onward.errors import OnwardError
 from onward.repository import Repository, Writer
+from onward.repository.collecting import Collector
+from onward.repository.repacking import Repacker
+from onward.repository.retention import Retention
 from onward.stores import LocalStore, MemoryStore
 from tests.repository.outputs import (
     Picture,
@@ -23,6 +27,7 @@ from tests.repository.outputs import (
     facts,
     filled,
     going_on,
+    leaf,
     look,
     new_output,
     quick_temporary_folder,
@@ -41,9 +46,15 @@ class Act:
     name: str
     do: Callable[[Repository, Writer], object]
     changed: Callable[[Picture], Picture]
+    prepare: Callable[[Repository, Writer], object] = lambda repository, writer: None
 
     def __str__(self) -> str:
         return self.name
+
+
+def _prune(collector: Collector) -> None:
+    collector.prune(Retention(keep_last=1))
+    collector.sweep(grace_s=0, now_s=0)
 
 
 _ACTS = [
@@ -67,6 +78,29 @@ _ACTS = [
         lambda repository, _: repository.drop([at_step(repository, 2).checkpoint]),
         lambda old: old.without(2),
     ),
+]
+
+
+def _prepare_repack(repository: Repository, writer: Writer) -> None:
+    for step in (7, 8):
+        tree = {"kept": leaf(np.arange(9)), **({"gone": leaf(np.zeros(50))} if step == 7 else {})}
+        writer.commit(tree, facts(step))
+    repository.drop([at_step(repository, 7).checkpoint])
+
+
+def _repack(repository: Repository, writer: Writer) -> None:
+    collector = Collector(repository)
+    assert len(Repacker(collector).repack().packs) == 1
+    collector.sweep(grace_s=0, now_s=0)
+
+
+_ACTS += [
+    Act(
+        "prune",
+        lambda repository, _: _prune(Collector(repository)),
+        lambda old: old.without(2),
+    ),
+    Act("repack", _repack, lambda old: old, _prepare_repack),
 ]
 
 
@@ -119,6 +153,7 @@ def _cut_during(act: Act, root: Path, *, deaf_to: str = "") -> Iterator[str]:
     store = LocalStore(root / "out", filesystem=filesystem)
     repository = with_three(store)
     writer = going_on(repository)
+    act.prepare(repository, writer)
     old = look(store)
     began = len(filesystem.done)
     filesystem._deaf_to = deaf_to

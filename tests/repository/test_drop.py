@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from onward.errors import Damaged, NewerFormat, Unreachable
-from onward.repository import Commit, Repository, manifest_key, open_repository, pack_key, verify
-from onward.repository import repository as repository_module
-from onward.stores import Died, Fault, FaultPlan, Faulty, MemoryStore, dies
+from onward.repository import (
+    Commit,
+    Repository,
+    collecting,
+    manifest_key,
+    open_repository,
+    pack_key,
+    verify,
+)
+from onward.repository.leftovers import Leftovers
+from onward.repository.retention import Retention
+from onward.stores import Died, Fault, FaultPlan, Faulty, LocalStore, MemoryStore, dies
 from tests.repository.forging import forge_manifest, replace_object
 from tests.repository.outputs import (
     Meanwhile,
@@ -90,7 +100,7 @@ def test_same_checkpoint_named_twice(store: MemoryStore, repository: Repository)
 
 def test_very_many(monkeypatch: pytest.MonkeyPatch, store: MemoryStore) -> None:
     """They go by several records, each of a length that readers accept."""
-    monkeypatch.setattr(repository_module, "_DROPPED_AT_ONCE", 2)
+    monkeypatch.setattr(collecting, "_DROPPED_AT_ONCE", 2)
     repository = opened(store)
     repository.drop(_ids(repository, 1, 2, 3, 4, 5))
     assert records_of(store).count("drop") == 3
@@ -111,11 +121,9 @@ def test_cut_off_before_anything_is_deleted(store: MemoryStore) -> None:
     leftovers = verify(found).leftovers
     assert len(leftovers) == 4
 
-    log = opened(store).log
-    log.history = type(log.history)()
-    (record,) = [r for r in log.refresh(ahead=8) if type(r).__name__ == "Drop"]
-    assert found.delete_dropped(record) > 0  # type: ignore[arg-type]
-    assert found.delete_dropped(record) == 0  # type: ignore[arg-type]
+    collector = collecting.Collector(found)
+    assert collector.sweep(grace_s=0, now_s=0).freed_bytes > 0
+    assert collector.sweep(grace_s=0, now_s=0) == collecting.Swept()
     assert verify(found).leftovers == []
     assert list(look(store).checkpoints) == [1, 4, 5, 6]
 
@@ -239,3 +247,98 @@ def test_condemned_pack_that_is_still_named(store: MemoryStore) -> None:
     repository.manifest = lambda commit: manifest  # type: ignore[method-assign]
     damaged = verify(repository, commits=[latest]).damaged[latest.checkpoint]
     assert any("condemned by a drop" in reason for reason in damaged)
+
+
+# --- by rules
+
+
+def _prune(store: Any, keep_last: int) -> list[str]:
+    return collecting.Collector(opened(store)).prune(Retention(keep_last=keep_last))
+
+
+def test_two_pruners_at_once(store: MemoryStore) -> None:
+    """The one that loses the slot decides anew: what is left to drop, or nothing."""
+    for inner, outer, kept in ((3, 2, [5, 6]), (1, 1, [6])):
+        meanwhile = Meanwhile(store)
+        meanwhile.acts.append(lambda inner=inner: _prune(store, inner))  # type: ignore[misc]
+        dropped = _prune(meanwhile, outer)
+        assert len(dropped) == (1 if outer == 2 else 0)
+        collecting.Collector(opened(store)).sweep(grace_s=0, now_s=0)
+        assert list(look(store).checkpoints) == kept
+        assert verify(open_repository(store)).leftovers == []
+
+
+def test_pruner_that_somebody_overtakes(store: MemoryStore) -> None:
+    """A name, a pin and a save that come between are all taken into account."""
+    repository = opened(store)
+    first, second = _ids(repository, 1, 2)
+    writer = opened(store).claim("writer")
+    meanwhile = Meanwhile(store)
+    meanwhile.acts.append(lambda: opened(store).set_alias("champion", first))
+    meanwhile.acts.append(lambda: opened(store).pin(second))
+    meanwhile.acts.append(lambda: writer.commit({"own": leaf(np.full(9, 7))}, facts(7)))
+    assert len(_prune(meanwhile, 2)) == 3
+    assert list(look(store).checkpoints) == [1, 2, 6, 7]
+
+
+def test_very_many_by_rules(monkeypatch: pytest.MonkeyPatch, store: MemoryStore) -> None:
+    """They go by several records too."""
+    monkeypatch.setattr(collecting, "_DROPPED_AT_ONCE", 2)
+    assert len(_prune(store, 1)) == 5
+    assert records_of(store).count("drop") == 3
+
+
+# --- when bytes go
+
+
+def test_how_long_bytes_stay_unless_it_is_said(tmp_path: Path) -> None:
+    """Readers of a folder hold its files open; elsewhere they hold nothing."""
+    assert collecting.usual_grace_s(LocalStore(tmp_path)) == 0
+    assert collecting.usual_grace_s(MemoryStore()) == 3600
+
+
+def _drop_at(store: Any, time: str, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    monkeypatch.setattr(collecting, "now", lambda: time)
+    repository = opened(store)
+    collecting.Collector(repository).drop(_ids(repository, step))
+
+
+def test_each_record_has_its_own_age(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is old enough goes, the rest waits; both are told in bytes."""
+    _drop_at(store, "2030-01-01T00:00:00.000000Z", monkeypatch, 2)
+    _drop_at(store, "2030-01-01T00:30:00.000000Z", monkeypatch, 3)
+    collector = collecting.Collector(opened(store))
+    at_one = 1_893_456_000.0 + 3600
+    before = objects(store)
+    assert collector.sweep(grace_s=3600, now_s=at_one - 1).freed_bytes == 0
+    assert objects(store) == before
+    foreseen = collector.due(grace_s=3600, now_s=at_one)
+    assert objects(store) == before
+    swept = collector.sweep(grace_s=3600, now_s=at_one)
+    assert swept == foreseen
+    assert swept.freed_bytes == swept.waiting_bytes > 0
+    assert collector.sweep(grace_s=3600, now_s=at_one + 1800).waiting_bytes == 0
+    assert verify(open_repository(store)).leftovers == []
+
+
+@pytest.mark.parametrize("time", ["", "yesterday", "2030-01-01T00:00:00", "9999-12-31T00:00:00Z"])
+def test_clocks_that_are_wrong(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, time: str
+) -> None:
+    """An age that cannot be told, or is to come, is no age: bytes wait for `--grace 0`."""
+    _drop_at(store, time, monkeypatch, 2)
+    collector = collecting.Collector(opened(store))
+    assert collector.sweep(grace_s=1, now_s=1_900_000_000).freed_bytes == 0
+    assert collector.sweep(grace_s=0, now_s=0).freed_bytes > 0
+    assert 2 not in look(store).checkpoints
+
+
+def test_what_waits_for_readers_is_no_leftover(store: MemoryStore) -> None:
+    """A claim makes leftovers deletable, but not what a reader may hold still."""
+    repository = opened(store)
+    collecting.Collector(repository).drop(_ids(repository, 2))
+    before = _keys(store, "packs") | _keys(store, "manifests")
+    for _ in range(2):
+        assert Leftovers(collecting.Collector(opened(store))).sweep() == 0
+        opened(store).claim("next")
+    assert _keys(store, "packs") | _keys(store, "manifests") == before

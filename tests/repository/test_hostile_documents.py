@@ -201,6 +201,21 @@ _RECORDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "drop-of-nothing": lambda r: _drop(r, ["0" * 16], []),
     "drop-of-a-path": lambda r: _drop(r, [], ["../../../home"]),
     "drop-of-many-nothings": lambda r: _drop(r, [f"{n:016x}" for n in range(50_000)], []),
+    "repack-of-format-1": lambda r: {**_repack(r), "format": 1},
+    "commit-of-format-2": lambda r: r.update(format=2),
+    "unknown-kind-of-format-2": lambda r: r.update(format=2, kind="erase"),
+    "repack-of-nothing": lambda r: _repack(r, {"0" * 16: f"{'0' * 16}-{'0' * 8}"}),
+    "repack-to-a-path": lambda r: _repack(r, {r["parent"]: "../../x"}),
+    "repack-to-the-same-name": lambda r: _repack(r, {_first_id(r): _first_id(r)}),
+    "repack-to-another-checkpoint": lambda r: _repack(r, {_first_id(r): f"{'0' * 16}-{'0' * 8}"}),
+    "repack-of-a-path": lambda r: _repack(r, {}, ["../../../home"]),
+    "repack-of-astronomic-size": lambda r: _repack(
+        r, {_first_id(r): f"{_first_id(r)}-{'0' * 8}"}, size=2**60
+    ),
+    "repack-of-many-nothings": lambda r: _repack(
+        r, {f"{n:016x}": f"{n:016x}-{'0' * 8}" for n in range(4000)}
+    ),
+    "pin-of-nothing": lambda r: _alias(r, f"pin-{'0' * 16}", "0" * 16),
     "claim-that-skips": lambda r: {**_common(r), "kind": "claim", "who": "", "generation": 9},
 }
 
@@ -216,6 +231,24 @@ def _alias(record: dict[str, Any], name: str, checkpoint: str | None = None) -> 
 
 def _drop(record: dict[str, Any], checkpoints: list[str], packs: list[str]) -> dict[str, Any]:
     return {**_common(record), "kind": "drop", "checkpoints": checkpoints, "packs": packs}
+
+
+def _first_id(record: dict[str, Any]) -> str:
+    checkpoint: str = record["checkpoint"]
+    return checkpoint
+
+
+def _repack(
+    record: dict[str, Any],
+    names: dict[str, str] | None = None,
+    packs: list[str] | None = None,
+    size: int = 1,
+) -> dict[str, Any]:
+    places = {
+        id_: {"name": name, "digest": "0" * 64, "size": size} for id_, name in (names or {}).items()
+    }
+    common = {**_common(record), "format": 2, "kind": "repack"}
+    return {**common, "manifests": places, "packs": packs or []}
 
 
 @pytest.mark.parametrize("change", _RECORDS.values(), ids=_RECORDS)
@@ -261,7 +294,7 @@ def test_endless_document_is_not_read_to_its_end(
 def test_newer_record() -> None:
     """An output that a newer Onward has written to is refused politely, not called damaged."""
     store = one_checkpoint()
-    forge_record(store, lambda record: record.update(format=2, kind="something new"))
+    forge_record(store, lambda record: record.update(format=3, kind="something new"))
     (error,) = errors_of(store)
     assert type(error) is NewerFormat
 

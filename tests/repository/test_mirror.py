@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from onward.errors import Conflict, Damaged, Fenced, Missing, NoSpace, Unreachable
+from onward.errors import Damaged, Fenced, Missing, NoSpace, Unreachable
 from onward.repository import open_repository, read_state, verify
+from onward.repository.collecting import Collector
 from onward.repository.manifest import manifest_key
 from onward.repository.mirror import Mirror, missing_bytes
 from onward.repository.packs import pack_key
+from onward.repository.repacking import Repacker
 from onward.stores import Chunk, Fault, FaultPlan, Faulty, LocalStore, MemoryStore, Store
 from tests.repository.checkpoints import commit, noise, output_with, value_of
 
@@ -225,8 +227,8 @@ def test_a_pack_that_is_at_the_store_need_not_be_here_to_be_shared(tmp_path: Pat
     assert verify(open_repository(remote), every_byte=True).intact
 
 
-def test_a_pack_dropped_meanwhile_is_a_conflict_and_nothing_is_lost(tmp_path: Path) -> None:
-    """The commit that shares the pack stays whole on this machine."""
+def test_a_pack_dropped_meanwhile_is_pushed_under_another_name(tmp_path: Path) -> None:
+    """Its bytes are on this machine; so are those of the commits that go on reusing it."""
     remote = MemoryStore()
     mirror = mirror_of(remote, tmp_path)
     writer = mirror.claim("test")
@@ -235,16 +237,49 @@ def test_a_pack_dropped_meanwhile_is_a_conflict_and_nothing_is_lost(tmp_path: Pa
     commit(writer, 2, state={"other": noise(9, 10)})
     mirror.push()
     writer.base_on(mirror.local.manifest(first))
-    shares = commit(writer, 3, state={"frozen": frozen})
+    shares = [commit(writer, step, state={"frozen": frozen}) for step in (3, 4)]
     open_repository(remote).drop([first.checkpoint])
-    with pytest.raises(Conflict, match="cannot be pushed"):
-        mirror.push()
-    stranded = mirror.pull_log()
-    assert [c.checkpoint for c in stranded.commits] == [shares.checkpoint]
-    assert stranded.folder is not None
-    kept = open_repository(LocalStore(stranded.folder))
-    state = read_state(kept.store, kept.manifest(kept.history.commits[shares.checkpoint]))
-    assert state["frozen"].data.tobytes() == frozen.data.tobytes()
+    watched = Faulty(remote)
+    mirror.remote.store = mirror.remote.log.store = watched
+    assert mirror.push() == shares
+    packs = [c.key for c in watched.plan.calls if c.verb == "put" and "/packs/" in c.key]
+    assert len(packs) == 1
+    again = open_repository(remote)
+    assert verify(again, every_byte=True).intact
+    for pushed in again.history.live()[1:]:
+        state = read_state(remote, again.manifest(pushed))
+        assert state["frozen"].data.tobytes() == frozen.data.tobytes()
+    assert verify(again).leftovers == []
+
+
+def test_a_repack_beside_training_on_a_working_copy(tmp_path: Path) -> None:
+    """The base of the run is moved at the remote output; pushes go on, before and after."""
+    remote = MemoryStore()
+    first = output_with(remote).claim("first")
+    frozen = noise(0, 5000)
+    commit(first, 1, state={"frozen": frozen, "w": noise(1, 50_000)})
+    commit(first, 2, state={"frozen": frozen, "w": noise(2, 10)})
+    mirror = mirror_of(remote, tmp_path)
+    latest = mirror.remote.history.latest()
+    assert latest is not None
+    manifest = mirror.pull_checkpoint(latest)
+    elsewhere = open_repository(remote)
+    elsewhere.drop([elsewhere.history.live()[0].checkpoint])
+    assert len(Repacker(Collector(elsewhere)).repack().packs) == 1
+    Collector(elsewhere).sweep(grace_s=0, now_s=0)
+
+    writer = mirror.claim("second")
+
+    assert verify(mirror.local, commits=mirror.local.refresh().live()).intact
+    writer.base_on(manifest)  # as the old manifest has it
+    commit(writer, 3, state={"frozen": frozen, "w": noise(3, 10)})
+    mirror.push()
+    writer.base_on(mirror.local.manifest(latest))
+    commit(writer, 4, state={"frozen": frozen, "w": noise(4, 10)})
+    mirror.push()
+    again = open_repository(remote)
+    assert [c.step for c in again.history.live()] == [2, 3, 4]
+    assert verify(again, every_byte=True).intact
 
 
 def test_a_leftover_commit_that_is_damaged_here_does_not_block_the_output(tmp_path: Path) -> None:

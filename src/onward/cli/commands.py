@@ -22,7 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("onward.cli.export:export", "Write a checkpoint to one ordinary file."),
     "import": ("onward.cli.importing:import_", "Begin an output with a file from elsewhere."),
     "alias": ("onward.cli.alias:alias", "Give a checkpoint a name of your own."),
+    "pin": ("onward.cli.pin:pin", "Keep a checkpoint whatever the rules say."),
+    "unpin": ("onward.cli.pin:unpin", "Take such a pin away."),
     "drop": ("onward.cli.drop:drop", "Forget checkpoints and free their space."),
+    "prune": ("onward.cli.prune:prune", "Keep checkpoints by rules, forget the others."),
     "doctor": ("onward.cli.doctor:doctor", "Check this machine, and that an output works."),
 }
 

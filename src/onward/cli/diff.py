@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -18,12 +18,13 @@ from onward.cli.options import (
     write_json,
     write_lines,
 )
-from onward.cli.outputs import Found, find_in, open_output
+from onward.cli.outputs import Found, open_output, using
 from onward.cli.progress import byte_progress
 from onward.cli.show import shape_text
 from onward.cli.text import clean, count, number, on_terminal, painted, size, table
 from onward.repository import Repository, Tensor
 
+T = TypeVar("T")
 _ROWS_ON_A_TERMINAL = 30
 
 
@@ -51,9 +52,15 @@ def diff(
     digests are equal are not read.
     """
     repository = open_output(output)
-    a, b = (_find(repository, name, metric, lowest) for name in (first, second))
-    with byte_progress("reading", lambda: bytes_to_read(a, b), hidden=as_json) as progress:
-        comparison = compare(a, b, progress=progress)
+
+    def compared(a: Found, b: Found) -> tuple[Found, Found, Comparison]:
+        with byte_progress("reading", lambda: bytes_to_read(a, b), hidden=as_json) as progress:
+            return a, b, compare(a, b, progress=progress)
+
+    def compared_with(a: Found) -> tuple[Found, Found, Comparison]:
+        return _using(repository, second, lambda b: compared(a, b), metric, lowest)
+
+    a, b, comparison = _using(repository, first, compared_with, metric, lowest)
     if as_json:
         write_json(_document(a, b, comparison))
     else:
@@ -61,11 +68,13 @@ def diff(
         write_lines(_lines(a, b, comparison, limit))
 
 
-def _find(repository: Repository, name: str, metric: str, lowest: bool) -> Found:
+def _using(
+    repository: Repository, name: str, act: Callable[[Found], T], metric: str, lowest: bool
+) -> T:
     url, at, checkpoint = name.rpartition("@")  # no checkpoint's name has an @ in it
     if at:
         repository = open_output(url)
-    return find_in(repository, checkpoint, metric=metric, lowest=lowest)
+    return using(repository, checkpoint, act, metric=metric, lowest=lowest)
 
 
 def _lines(a: Found, b: Found, found: Comparison, limit: int | None) -> list[str]:

@@ -10,7 +10,7 @@ import click
 from onward import _version
 from onward.cli.contents import RESERVED, contents, top
 from onward.cli.options import best_options, json_option, output_argument, write_json
-from onward.cli.outputs import Found, find_in, open_output
+from onward.cli.outputs import Found, open_output, using
 from onward.cli.progress import byte_progress
 from onward.cli.safetensors_file import SafetensorsStream
 from onward.cli.target import FileChunks, Target
@@ -74,12 +74,17 @@ def export(
     checkpoint, file = rest if len(rest) == 2 else ("latest", rest[0])
     as_pth = format_ == "pth" or (format_ is None and file.lower().endswith(_PTH))
     target = Target(file, force=force)
-    found = find_in(open_output(output), checkpoint, metric=metric, lowest=lowest)
-    models = models_in(found, model)
-    if as_pth:
-        done = _export_pth(found, models, target, whole=only != "weights", hidden=as_json)
-    else:
-        done = _export_safetensors(found, models, target, whole=only == "all", hidden=as_json)
+
+    def export_it(found: Found) -> tuple[Found, _Exported]:
+        models = models_in(found, model)
+        if as_pth:
+            whole = only != "weights"
+            return found, _export_pth(found, models, target, whole=whole, hidden=as_json)
+        whole = only == "all"
+        return found, _export_safetensors(found, models, target, whole=whole, hidden=as_json)
+
+    repository = open_output(output)
+    found, done = using(repository, checkpoint, export_it, metric=metric, lowest=lowest)
     _say(found, file, done, "pth" if as_pth else "safetensors", as_json=as_json)
 
 

@@ -20,7 +20,16 @@ from onward.cli.text import clean, count, number, on_terminal, painted, size, wh
 from onward.errors import Missing
 from onward.repository import Commit, History, Repository, record_key
 from onward.repository.documents import MAX_RECORD_BYTES
-from onward.repository.records import Alias, AnyRecord, Claim, Drop, Open, parse_record
+from onward.repository.records import (
+    Alias,
+    AnyRecord,
+    Claim,
+    Drop,
+    Open,
+    Repack,
+    parse_record,
+    pin_name,
+)
 
 _ON_A_TERMINAL = 20
 _METRICS_SHOWN = 12
@@ -90,6 +99,8 @@ class _Page:
         self._names: dict[str, list[str]] = {}
         for name, id_ in sorted(history.aliases.items()):
             self._names.setdefault(id_, []).append(name)
+        for id_ in history.pins:
+            self._names.setdefault(id_, []).append("pinned")
         latest = history.latest()
         if latest is not None:
             self._names.setdefault(latest.checkpoint, []).insert(0, "latest")
@@ -171,13 +182,20 @@ def _record_text(record: AnyRecord, versions: dict[str, int]) -> str:
         case Claim():
             took_over = "claimed" if record.generation == 1 else "taken over"
             return f"{took_over} by {clean(record.who)} (generation {record.generation})"
+        case Alias(name=name, checkpoint=str() as id_) if name == pin_name(id_):
+            return f"pinned v{versions[id_]}"
         case Alias(checkpoint=None):
+            if record.name.removeprefix("pin-") in versions:
+                return f"unpinned v{versions[record.name.removeprefix('pin-')]}"
             return f"alias {clean(record.name)} removed"
         case Alias():
             return f"alias {clean(record.name)} → v{versions[str(record.checkpoint)]}"
         case Drop():
             gone = ", ".join(f"v{versions[id_]}" for id_ in record.checkpoints)
             return f"dropped {gone} ({count(len(record.packs), 'pack')})"
+        case Repack():
+            moved = count(len(record.manifests), "checkpoint")
+            return f"repacked {moved} ({count(len(record.packs), 'pack')})"
         case Commit():
             return f"commit v{versions[record.checkpoint]}"
 
@@ -214,6 +232,7 @@ def _document(
         "total": len(history.commits) - len(history.dropped),
         "latest": latest.checkpoint if latest else None,
         "aliases": history.aliases,
+        "pinned": sorted(history.pins),
         "checkpoints": [checkpoint_document(history, versions, commit) for commit in commits],
     }
     if others is not None:
@@ -241,4 +260,5 @@ def checkpoint_document(
         "metrics": commit.metrics,
         "missed": [{"step": missed.step, "why": missed.why} for missed in commit.failed_before],
         "aliases": history.names_of(commit.checkpoint) if history.aliases else [],
+        "pinned": commit.checkpoint in history.pins,
     }

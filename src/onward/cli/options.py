@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -38,6 +39,28 @@ def single_writer_option(function: F) -> F:
         "--single-writer",
         is_flag=True,
         help="Promise that nothing else writes there, for stores that cannot keep two apart.",
+    )(function)
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", value)
+    if match is None:
+        message = f"{value!r} is not a duration such as 0, 90s, 30m, 2h or 1d"
+        raise click.BadParameter(message, ctx, param)
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+def grace_option(function: F) -> F:
+    """How long bytes that nobody needs any more stay for whoever is reading them."""
+    return click.option(
+        "--grace",
+        "grace_s",
+        callback=_seconds,
+        metavar="DURATION",
+        help="How long dropped bytes stay for readers: 90s, 30m, 2h; 0 deletes at once. "
+        "By default 1h on object stores, 0 in folders, where readers hold files open.",
     )(function)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from onward.errors import UnknownCheckpoint
 from onward.repository import Commit, History, Manifest, Repository, open_or_create, open_repository
+from onward.repository.asking import with_checkpoint
 from onward.stores import open_store
+
+T = TypeVar("T")
 
 
 def open_output(url: str) -> Repository:
@@ -50,8 +55,26 @@ class Found:
 
 def find_in(repository: Repository, name: str, *, metric: str = "", lowest: bool = False) -> Found:
     """The checkpoint and its manifest, verified."""
-    commit = find(repository.history, name, metric=metric, lowest=lowest)
-    return Found(repository, commit, repository.manifest(commit))
+    return using(repository, name, lambda found: found, metric=metric, lowest=lowest)
+
+
+def using(
+    repository: Repository,
+    name: str,
+    act: Callable[[Found], T],
+    *,
+    metric: str = "",
+    lowest: bool = False,
+) -> T:
+    """What `act` makes of a checkpoint; again where it was repacked or dropped meanwhile.
+
+    Raises `Dropped` if what the name said is gone.
+    """
+    return with_checkpoint(
+        repository,
+        lambda history: find(history, name, metric=metric, lowest=lowest),
+        lambda commit, manifest: act(Found(repository, commit, manifest)),
+    )
 
 
 def label(history: History, commit: Commit) -> str:

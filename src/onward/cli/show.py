@@ -47,6 +47,8 @@ def show(
 def _facts(found: Found) -> list[str]:
     history, commit, manifest = found.repository.history, found.commit, found.manifest
     names = history.names_of(commit.checkpoint)
+    if commit.checkpoint in history.pins:
+        names.append("pinned")
     latest = history.latest()
     if latest is not None and latest.checkpoint == commit.checkpoint:
         names.insert(0, "latest")

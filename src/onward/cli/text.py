@@ -98,6 +98,12 @@ def _ago(passed: timedelta) -> str:
     return "just now "
 
 
+def waiting_text(waiting_bytes: int) -> str:
+    """That bytes were condemned and are still there."""
+    held = size(waiting_bytes)
+    return f"{held} stay for readers until their grace time has passed: prune again later"
+
+
 def count(number_: int, noun: str) -> str:
     """`1 checkpoint`, `2,000 checkpoints`."""
     return f"{number_:,} {noun}" + ("" if number_ == 1 else "s")

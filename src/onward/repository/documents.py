@@ -61,9 +61,10 @@ def check_seal(data: bytes, *, name: str) -> None:
         raise Damaged(f"{name} is damaged", why="its bytes are not those that its digest names")
 
 
-def from_bytes(data: bytes, *, name: str, max_bytes: int) -> dict[str, Any]:
+def from_bytes(data: bytes, *, name: str, max_bytes: int, newest: int = FORMAT) -> dict[str, Any]:
     """Parses an untrusted document into plain values, or raises `Damaged` or `NewerFormat`.
 
+    `newest` is the highest format that the caller can read.
     Takes memory of at most a dozen times `max_bytes`.
     """
     if len(data) > max_bytes:
@@ -87,13 +88,13 @@ def from_bytes(data: bytes, *, name: str, max_bytes: int) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Damaged(f"{name} is not a readable document", why="it is not a JSON object")
     version = document.get("format")
-    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
+    if isinstance(version, int) and not isinstance(version, bool) and version > newest:
         raise NewerFormat(
             f"{name} has format {str(version)[:20]}",
-            why=f"this Onward reads format {FORMAT}",
+            why=f"this Onward reads format {newest}",
             do="upgrade onward, or read the output with the version that wrote it",
         )
-    if version != FORMAT or isinstance(version, bool):
+    if not isinstance(version, int) or isinstance(version, bool) or version < FORMAT:
         raise Damaged(f"{name} is not a readable document", why=f"its format is {version!r:.40}")
     return document
 

@@ -326,7 +326,7 @@ def _gone(store: Store, pack: str, path: str) -> Damaged:
     return Damaged(
         f"tensor {path} is missing",
         why=f"there is no pack {pack} at {store.url}; perhaps its checkpoint was just dropped",
-        do="run `onward verify` to see which checkpoints are intact",
+        do="see `onward log` whether it is still there, and `onward verify` whether it is intact",
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from dataclasses import dataclass, field
 
-from onward.errors import Damaged, UnknownCheckpoint
+from onward.errors import Damaged, UnknownCheckpoint, UsageError
 from onward.repository.records import (
     NO_DIGEST,
     Alias,
@@ -14,9 +14,12 @@ from onward.repository.records import (
     Claim,
     Commit,
     Drop,
+    ManifestPlace,
     Open,
+    Repack,
     checked_alias,
     may_be_alias,
+    pin_name,
 )
 
 _VERSION = re.compile(r"v([1-9][0-9]*)")
@@ -35,8 +38,18 @@ class History:
     who: str = ""
     commits: dict[str, Commit] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    pins: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
-    condemned: set[str] = field(default_factory=set)
+    # Where a repack put manifests; the others are called like their checkpoint.
+    moved: dict[str, ManifestPlace] = field(default_factory=dict)
+    # What nobody may use any more, and since which record: packs, and names of manifests.
+    condemned_at: dict[str, int] = field(default_factory=dict)
+    outdated_at: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def condemned(self) -> KeysView[str]:
+        """The packs that no checkpoint may use any more."""
+        return self.condemned_at.keys()
 
     def check(self, record: AnyRecord) -> None:
         """Raises `Damaged` with the reason if `record` may not follow this history."""
@@ -56,15 +69,32 @@ class History:
                 self.who = record.who
             case Commit():
                 self.commits[record.checkpoint] = record
-            case Alias(checkpoint=None):
-                self.aliases.pop(record.name, None)
-            case Alias(checkpoint=str() as target):
-                self.aliases[record.name] = target
+            case Alias():
+                self._name(record.name, record.checkpoint)
             case Drop():
+                for id_ in record.checkpoints:
+                    self.outdated_at[self.manifest_place(self.commits[id_]).name] = record.seq
                 self.dropped.update(record.checkpoints)
-                self.condemned.update(record.packs)
+                self._condemn(record.packs, record.seq)
+            case Repack():
+                for id_, place in record.manifests.items():
+                    self.outdated_at[self.manifest_place(self.commits[id_]).name] = record.seq
+                    self.moved[id_] = place
+                self._condemn(record.packs, record.seq)
         self.seq = record.seq
         self.head_digest = digest
+
+    def _name(self, name: str, target: str | None) -> None:
+        self.aliases.pop(name, None)
+        self.pins = {id_ for id_ in self.pins if pin_name(id_) != name}
+        if target is not None and name == pin_name(target):
+            self.pins.add(target)
+        elif target is not None:
+            self.aliases[name] = target
+
+    def _condemn(self, packs: list[str], seq: int) -> None:
+        for pack in packs:
+            self.condemned_at.setdefault(pack, seq)
 
     def _objection(self, record: AnyRecord) -> str:
         if record.seq != self.seq + 1:
@@ -99,6 +129,24 @@ class History:
                 named = [n for n, id_ in self.aliases.items() if id_ in dropped]
                 if named:
                     return f"alias {named[0]!r} points to a checkpoint it drops"
+                pinned = sorted(self.pins & dropped)
+                if pinned:
+                    return f"checkpoint {pinned[0]}, which it drops, is pinned"
+            case Repack():
+                return self._repack_objection(record)
+        return ""
+
+    def _repack_objection(self, record: Repack) -> str:
+        for id_, place in record.manifests.items():
+            if id_ not in self.commits or id_ in self.dropped:
+                return f"checkpoint {id_} is unknown or dropped"
+            if not place.name.startswith(f"{id_}-"):
+                return f"{place.name} is no name for another manifest of {id_}"
+            if (
+                place.name in self.outdated_at
+                or place.name == self.manifest_place(self.commits[id_]).name
+            ):
+                return f"the name {place.name} was used before"
         return ""
 
     # Names.
@@ -127,7 +175,15 @@ class History:
         value = (min if lowest else max)(value for value, _ in scored)
         return next(c for v, c in reversed(scored) if v == value)
 
+    def manifest_place(self, commit: Commit) -> ManifestPlace:
+        """Under which name a checkpoint's manifest is, and what it must contain."""
+        place = self.moved.get(commit.checkpoint)
+        if place is not None:
+            return place
+        return ManifestPlace(commit.checkpoint, commit.manifest.digest, commit.manifest.size)
+
     def names_of(self, checkpoint: str) -> list[str]:
+        """The aliases that point to a checkpoint."""
         return sorted(name for name, id_ in self.aliases.items() if id_ == checkpoint)
 
     def resolve(self, name: str, *, metric: str = "", lowest: bool = False) -> Commit:
@@ -172,6 +228,14 @@ class History:
             return "name the metric that decides, one that the checkpoints carry"
         choices = ["latest", f"v{len(self.commits)}", latest.checkpoint, *sorted(self.aliases)]
         return f"use one that `onward log` lists, such as {', '.join(choices[:6])}"
+
+
+def checked_new_pin(checkpoint: str, history: History, *, pinned: bool) -> None:
+    """Raises `UsageError` or `UnknownCheckpoint` if a pin may not be set or taken away so."""
+    if checkpoint not in history.commits or checkpoint in history.dropped:
+        raise UnknownCheckpoint(f"there is no checkpoint {checkpoint!r}")
+    if not pinned and checkpoint not in history.pins:
+        raise UsageError(f"checkpoint {checkpoint} is not pinned")
 
 
 def checked_new_alias(history: History, name: str, checkpoint: str | None) -> None:

@@ -136,8 +136,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
         return sum(tensor.size_bytes for tensor in self.tensors)
 
 
-def manifest_key(checkpoint: str) -> str:
-    return f"onward/manifests/{checkpoint}.json"
+def manifest_key(name: str) -> str:
+    """Of a manifest called `name`: its checkpoint's id, or what `History.manifest_place` says."""
+    return f"onward/manifests/{name}.json"
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

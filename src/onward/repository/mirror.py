@@ -22,10 +22,11 @@ from onward.errors import Conflict, Damaged, Fenced, Missing, NotAnOutput, Onwar
 from onward.repository.documents import digest_of
 from onward.repository.fetching import check_space, fetch_pack, fetched_bytes, transfer_all
 from onward.repository.history import History
-from onward.repository.manifest import Manifest, PackRef, manifest_key
+from onward.repository.manifest import Manifest, PackRef, manifest_bytes, manifest_key
 from onward.repository.packs import pack_key
 from onward.repository.ranges import Progress
-from onward.repository.records import AnyRecord, Commit, record_key
+from onward.repository.records import AnyRecord, Commit, DocumentRef, record_key
+from onward.repository.renewing import Renewals
 from onward.repository.repository import Repository, open_or_create
 from onward.repository.summary import SUMMARY_KEY, write_summary
 from onward.repository.working import note_pushed, write_working
@@ -58,6 +59,8 @@ class Mirror:
         self.remote = open_or_create(remote, single_writer=single_writer)
         self.local = Repository(local)
         self._held: set[str] = set()
+        self._pulled: dict[str, str] = {}  # checkpoints, and how their manifests are called
+        self._renewals = Renewals()
 
     # Pulling.
 
@@ -105,10 +108,13 @@ class Mirror:
         packs = {pack: ref for manifest in manifests for pack, ref in manifest.packs.items()}
         transfer_all((partial(self._pull_pack, pack, ref) for pack, ref in packs.items()), progress)
         for manifest in manifests:
-            key = manifest_key(manifest.checkpoint)
+            history = self.remote.history
+            name = history.manifest_place(history.commits[manifest.checkpoint]).name
+            key = manifest_key(name)
             data = self.remote.store.read(key)
             if not self._is_here(key, PackRef(len(data), digest_of(data))):
                 self.local_store.put(key, [data], len(data))
+            self._pulled[manifest.checkpoint] = name
         self._held.update(packs)
 
     def manifests(self, commits: Iterable[Commit]) -> list[Manifest]:
@@ -124,9 +130,21 @@ class Mirror:
         """
         writer = self.remote.claim(who)
         self._copy_new_records()
+        self._follow_repacks()
         own = Repository(self.local_store)
         own.log.load()
         return own.claim(who, generation=writer.generation, writer=writer.writer)
+
+    def _follow_repacks(self) -> None:
+        """Fetches anew what is held here and was repacked between the pull and the claim."""
+        history = self.remote.history
+        moved = [
+            history.commits[id_]
+            for id_, name in self._pulled.items()
+            if id_ not in history.dropped
+            and history.manifest_place(history.commits[id_]).name != name
+        ]
+        self.pull(self.manifests(moved))
 
     # Pushing.
 
@@ -156,39 +174,51 @@ class Mirror:
         return pushed
 
     def _push_commit(self, commit: Commit, progress: Progress | None) -> None:
-        manifest = self.local.manifest(commit)
-        new = {pack: ref for pack, ref in manifest.packs.items() if pack not in self._held}
-        # In any order: nobody looks for them before the record is there.
-        transfer_all((partial(self._push_pack, pack, ref) for pack, ref in new.items()), progress)
-        self._held.update(new)
-        key = manifest_key(commit.checkpoint)
-        data = self.local_store.read(key)
-        self.remote.store.put(key, [data], len(data))
+        original = self.local.manifest(commit)
         # A push whose answer was lost may have been carried out after all.
         with suppress(_PushedBefore):
-            self.remote.log.append(
-                lambda history: _rebased(commit, manifest, history),
-                claimed_generation=commit.generation,
-            )
+            # What is pushed changes only with records that were read since the last try: had that
+            # try been carried out after all, its commit would be among them.
+            while commit.checkpoint not in self.remote.history.commits:
+                manifest = self._renewals.renewed(original, self.remote.history.condemned)
+                with suppress(_CondemnedMeanwhile):
+                    self._push_as(commit, original, manifest, progress)
         note_pushed(
             self.local_store, self.local.history.repository, self.remote.store.url,
             commit.checkpoint,
         )  # fmt: skip
 
+    def _push_as(
+        self, commit: Commit, original: Manifest, manifest: Manifest, progress: Progress | None
+    ) -> None:
+        new = {pack: ref for pack, ref in manifest.packs.items() if pack not in self._held}
+        # In any order: nobody looks for them before the record is there.
+        transfer_all((partial(self._push_pack, pack, ref) for pack, ref in new.items()), progress)
+        self._held.update(new)
+        key = manifest_key(commit.checkpoint)
+        data = self.local_store.read(key) if manifest is original else manifest_bytes(manifest)
+        self.remote.store.put(key, [data], len(data))
+        pushed = msgspec.structs.replace(commit, manifest=DocumentRef(digest_of(data), len(data)))
+        self.remote.log.append(
+            lambda history: _rebased(pushed, manifest, history),
+            claimed_generation=commit.generation,
+        )
+
     def _pull_pack(self, pack: str, ref: PackRef, progress: Progress) -> None:
         fetch_pack(self.remote.store, self.local_store, pack_key(pack), ref, progress=progress)
 
     def _push_pack(self, pack: str, ref: PackRef, progress: Progress) -> None:
-        key = pack_key(pack)
+        key, local_key = pack_key(pack), pack_key(self._renewals.local(pack))
         # First, as what was pushed once need not be here any more.
         if _has_size(self.remote.store, key, ref.size):
             return
-        if not _has_size(self.local_store, key, ref.size):
+        if not _has_size(self.local_store, local_key, ref.size):
             raise Damaged(
                 f"pack {pack} cannot be pushed",
                 why=f"its file in {self.local_store.url} is gone or cut short",
             )
-        self.remote.store.put(key, _FileChunks(self.local_store, key, ref.size, progress), ref.size)
+        chunks = _FileChunks(self.local_store, local_key, ref.size, progress)
+        self.remote.store.put(key, chunks, ref.size)
 
     # The local log is a cache of the remote one.
 
@@ -282,19 +312,17 @@ def _rebased(commit: Commit, manifest: Manifest, history: History) -> AnyRecord:
     """The local commit as it follows the remote history: same record, next slot there."""
     if commit.checkpoint in history.commits:
         raise _PushedBefore
-    gone = history.condemned & manifest.packs.keys()
-    if gone:
-        raise Conflict(
-            f"checkpoint {commit.checkpoint} cannot be pushed",
-            why=f"{len(gone)} packs that it shares with an older checkpoint were dropped from the "
-            "output meanwhile",
-            do="the checkpoint is whole in the working copy: `onward export` it from there",
-        )
+    if history.condemned & manifest.packs.keys():
+        raise _CondemnedMeanwhile
     return msgspec.structs.replace(commit, seq=history.seq + 1, prev=history.head_digest)
 
 
 class _PushedBefore(Exception):
     """The remote log holds this commit already."""
+
+
+class _CondemnedMeanwhile(Exception):
+    """Somebody condemned a pack that this commit uses: it is pushed again under another name."""
 
 
 class _FileChunks:

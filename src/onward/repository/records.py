@@ -28,12 +28,17 @@ Hex32: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 CheckpointId: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 Digest: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+ManifestName: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}(-[0-9a-f]{8})?\Z")]
 Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
 Metrics: TypeAlias = dict[str, float | None]
 
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _COMPUTED = re.compile(r"latest|best|v[0-9]+")
 _LOOKS_LIKE_ID = re.compile(r"[0-9a-f]{4,16}")
+_PIN = re.compile(r"pin-[0-9a-f]{16}")
+
+# Kinds that the first version did not have bear a higher format: it refuses them as newer.
+_REPACK_FORMAT = 2
 
 
 class DocumentRef(Struct, frozen=True):
@@ -110,18 +115,36 @@ class Drop(Record, frozen=True, kw_only=True, tag="drop"):
     packs: list[Hex32]
 
 
-AnyRecord: TypeAlias = Open | Claim | Commit | Alias | Drop
+class ManifestPlace(Struct, frozen=True):
+    """Where a manifest is that is not, or no longer, called like its checkpoint."""
+
+    name: ManifestName
+    digest: Digest
+    size: Count
+
+
+class Repack(Record, frozen=True, kw_only=True, tag="repack"):
+    """The bytes of checkpoints lie in other packs from here on; the old packs are condemned."""
+
+    format: int = _REPACK_FORMAT
+    manifests: dict[CheckpointId, ManifestPlace]
+    packs: list[Hex32]
+
+
+AnyRecord: TypeAlias = Open | Claim | Commit | Alias | Drop | Repack
 _ANY_RECORD: Any = AnyRecord  # a union is not a type to the checker, but it is one to msgspec
 
 
 def parse_record(data: bytes, seq: int) -> AnyRecord:
     """The record stored in slot `seq`, or `Damaged` / `NewerFormat`."""
     name = f"log record {seq}"
-    document = from_bytes(data, name=name, max_bytes=MAX_RECORD_BYTES)
+    document = from_bytes(data, name=name, max_bytes=MAX_RECORD_BYTES, newest=_REPACK_FORMAT)
     check_seal(data, name=name)
     record: AnyRecord = convert(document, _ANY_RECORD, name=name)
     if record.seq != seq:
         raise Damaged(f"{name} says that it is record {record.seq}")
+    if record.format != (_REPACK_FORMAT if isinstance(record, Repack) else FORMAT):
+        raise Damaged(f"{name} is not a valid document", why=f"format {record.format} of its kind")
     return record
 
 
@@ -158,12 +181,19 @@ def may_be_alias(name: str) -> bool:
     )
 
 
+def pin_name(checkpoint: str) -> str:
+    """The name that pins a checkpoint: an alias, so that every version protects it."""
+    return f"pin-{checkpoint}"
+
+
 def checked_alias(name: str) -> str:
     """`name` itself if an alias may be called so, else `UsageError`."""
     if _COMPUTED.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be assigned", why="it is computed from the log", do="use another name"
         )
+    if _PIN.fullmatch(name):
+        raise UsageError(f"{name!r} is the name of a pin", do="use `onward pin`, or another name")
     if not may_be_alias(name):
         raise UsageError(
             f"{name!r} is not a valid alias",
@@ -178,10 +208,15 @@ def new_hex32() -> str:
     return secrets.token_hex(16)
 
 
+def new_manifest_name(checkpoint: str) -> str:
+    """A fresh name for another manifest of a checkpoint."""
+    return f"{checkpoint}-{secrets.token_hex(4)}"
+
+
 def new_checkpoint_id() -> str:
     return secrets.token_hex(8)
 
 
 def now() -> str:
-    """The present time for people to read; no decision uses it."""
+    """The present time. It informs people, and tells when bytes that nobody needs may go."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

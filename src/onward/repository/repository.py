@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from onward import _version
 from onward.errors import (
@@ -11,12 +12,12 @@ from onward.errors import (
     Missing,
     NewerFormat,
     NotAnOutput,
-    UnknownCheckpoint,
     UnsafeStore,
     UsageError,
 )
+from onward.repository.collecting import Collector
 from onward.repository.documents import MAX_MANIFEST_BYTES, digest_of
-from onward.repository.history import History, checked_new_alias
+from onward.repository.history import History, checked_new_alias, checked_new_pin
 from onward.repository.log import Build, Log
 from onward.repository.manifest import Manifest, manifest_key, parse_manifest
 from onward.repository.packs import pack_key
@@ -26,18 +27,15 @@ from onward.repository.records import (
     AnyRecord,
     Claim,
     Commit,
-    Drop,
     Open,
     for_people,
     new_hex32,
     now,
+    pin_name,
 )
 from onward.repository.writer import Writer
 from onward.stores import honours_create
 from onward.stores.base import Store
-
-_DOCUMENTS_AT_ONCE = 16
-_DROPPED_AT_ONCE = 1000  # so that a record's list of packs keeps within its length
 
 
 class Repository:
@@ -63,13 +61,15 @@ class Repository:
 
     def manifest(self, commit: Commit) -> Manifest:
         """The verified manifest of a checkpoint. Raises `Damaged` or `NewerFormat`."""
-        key = manifest_key(commit.checkpoint)
-        what = f"manifest {commit.checkpoint} at {self.store.url}"
+        place = self.history.manifest_place(commit)
+        what = f"manifest {place.name} at {self.store.url}"
         try:
-            data = self.store.read(key, 0, min(commit.manifest.size, MAX_MANIFEST_BYTES) + 1)
+            data = self.store.read(
+                manifest_key(place.name), 0, min(place.size, MAX_MANIFEST_BYTES) + 1
+            )
         except Missing as error:
             raise Damaged(f"{what} is missing", do="run `onward verify`") from error
-        if len(data) != commit.manifest.size or digest_of(data) != commit.manifest.digest:
+        if len(data) != place.size or digest_of(data) != place.digest:
             raise Damaged(
                 f"{what} is damaged",
                 why="its bytes are not those that its log record names",
@@ -119,126 +119,60 @@ class Repository:
                 who=for_people(who),
             )  # fmt: skip
 
-        appended = self._append(build)
+        appended = self.append(build)
         return Writer(self.store, self.log, writer=writer, generation=appended.generation)
 
     def set_alias(self, name: str, checkpoint: str | None) -> None:
         """Points `name` to a checkpoint id, or removes it (`None`)."""
+
+        def check(history: History) -> None:
+            checked_new_alias(history, name, checkpoint)
+
+        self._set_name(name, checkpoint, check)
+
+    def _set_name(
+        self, name: str, checkpoint: str | None, check: Callable[[History], None]
+    ) -> None:
         record_id, writer = new_hex32(), new_hex32()
 
         def build(history: History) -> AnyRecord:
-            checked_new_alias(history, name, checkpoint)
+            check(history)
             return Alias(
                 seq=history.seq + 1, record=record_id, writer=writer,
                 generation=history.generation, time=now(), prev=history.head_digest,
                 name=name, checkpoint=checkpoint,
             )  # fmt: skip
 
-        self._append(build)
+        self.append(build)
 
-    def drop(self, checkpoints: Iterable[str]) -> int:
-        """Forgets checkpoints and deletes what only they needed; returns the bytes freed.
-
-        Raises `UsageError` if an alias points to one of them, or one is the newest. Very many are
-        dropped by several records: cut off between two, some are gone and the others are whole.
-        """
-        wanted = list(dict.fromkeys(checkpoints))
-        self.check_droppable(self.refresh(), wanted)
-        packs_of: dict[str, frozenset[str]] = {}
-        return sum(
-            self._drop(wanted[start : start + _DROPPED_AT_ONCE], packs_of)
-            for start in range(0, len(wanted), _DROPPED_AT_ONCE)
+    def pin(self, checkpoint: str) -> None:
+        """Protects a checkpoint id from every drop, without giving it a name."""
+        self._set_name(
+            pin_name(checkpoint), checkpoint, partial(checked_new_pin, checkpoint, pinned=True)
         )
 
-    def _drop(self, wanted: list[str], packs_of: dict[str, frozenset[str]]) -> int:
-        record_id, writer = new_hex32(), new_hex32()
+    def unpin(self, checkpoint: str) -> None:
+        """Takes the pin away."""
+        self._set_name(
+            pin_name(checkpoint), None, partial(checked_new_pin, checkpoint, pinned=False)
+        )
 
-        def build(history: History) -> AnyRecord:
-            self.check_droppable(history, wanted)
-            self._read_packs(history.live(), packs_of, unreadable=wanted)
-            kept = {commit.checkpoint for commit in history.live()}.difference(wanted)
-            reached = frozenset[str]().union(*(packs_of[id_] for id_ in kept))
-            condemned = frozenset[str]().union(*(packs_of[id_] for id_ in wanted))
-            return Drop(
-                seq=history.seq + 1, record=record_id, writer=writer,
-                generation=history.generation, time=now(), prev=history.head_digest,
-                checkpoints=wanted, packs=sorted(condemned - reached),
-            )  # fmt: skip
+    def drop(self, checkpoints: Iterable[str], *, grace_s: float = 0.0) -> int:
+        """Forgets checkpoints and deletes what only they needed; returns the bytes freed.
 
-        while True:
-            try:
-                record = self._append(build)
-            except Damaged:
-                # Perhaps only dropped by somebody else while its manifest was to be read.
-                if not self.log.refresh():
-                    raise
-            else:
-                assert isinstance(record, Drop)
-                return self.delete_dropped(record)
-
-    def _read_packs(
-        self,
-        commits: list[Commit],
-        packs_of: dict[str, frozenset[str]],
-        *,
-        unreadable: Collection[str],
-    ) -> None:
-        """Adds the packs of each checkpoint; none for those that may be `unreadable` and are.
-
-        What a damaged manifest reaches is not known. If its checkpoint stays, nothing can be
-        dropped; if it goes, its packs are not deleted but become leftovers that `verify` lists.
+        Raises `UsageError` if an alias or a pin protects one of them, or one is the newest. With
+        `grace_s`, bytes condemned less than so long ago stay for a later sweep.
         """
+        collector = Collector(self)
+        collector.drop(checkpoints)
+        return collector.sweep(grace_s=grace_s, now_s=time.time()).freed_bytes
 
-        def packs(commit: Commit) -> frozenset[str]:
-            try:
-                return frozenset(self.manifest(commit).packs)
-            except Damaged:
-                if commit.checkpoint in unreadable:
-                    return frozenset()
-                raise
-
-        new = [commit for commit in commits if commit.checkpoint not in packs_of]
-        with ThreadPoolExecutor(_DOCUMENTS_AT_ONCE) as pool:
-            for commit, found in zip(new, pool.map(packs, new), strict=True):
-                packs_of[commit.checkpoint] = found
-
-    def _append(self, build: Build) -> AnyRecord:
+    def append(self, build: Build, *, claimed_generation: int | None = None) -> AnyRecord:
+        """Appends a record as `Log.append` does, once the store is known to keep two apart."""
         if not self._tested and not honours_create(self.store):
             raise _unsafe(self.store)
         self._tested = True
-        return self.log.append(build, claimed_generation=None)
-
-    def delete_dropped(self, record: Drop) -> int:
-        """Deletes what a drop condemned. May be repeated at any time, by anyone."""
-        freed = 0
-        for pack in record.packs:
-            try:
-                freed += self.store.size(pack_key(pack))
-            except Missing:
-                continue
-            self.store.delete(pack_key(pack))
-        for id_ in record.checkpoints:
-            self.store.delete(manifest_key(id_))
-        return freed
-
-    def check_droppable(self, history: History, wanted: list[str]) -> None:
-        """Raises `UsageError` or `UnknownCheckpoint` if one of these may not be dropped."""
-        for id_ in wanted:
-            if id_ not in history.commits or id_ in history.dropped:
-                raise UnknownCheckpoint(f"there is no checkpoint {id_!r}")
-            names = history.names_of(id_)
-            if names:
-                raise UsageError(
-                    f"checkpoint {id_} is called {', '.join(names)}",
-                    do="move or remove the alias first",
-                )
-        latest = history.latest()
-        if latest is not None and latest.checkpoint in wanted:
-            raise UsageError(
-                f"checkpoint {latest.checkpoint} is the newest",
-                why="training goes on from it",
-                do="drop older ones",
-            )
+        return self.log.append(build, claimed_generation=claimed_generation)
 
 
 def exists(store: Store) -> bool:

@@ -23,9 +23,12 @@ from onward.repository.records import (
     Count,
     Digest,
     Hex32,
+    ManifestName,
+    ManifestPlace,
     Text,
     may_be_alias,
     parse_record,
+    pin_name,
     record_key,
 )
 from onward.stores.base import Store
@@ -45,8 +48,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     who: Text
     commits: list[Commit]
     aliases: dict[str, CheckpointId]
+    pins: list[CheckpointId]
     dropped: list[CheckpointId]
-    condemned: list[Hex32]
+    moved: dict[CheckpointId, ManifestPlace]
+    condemned: dict[Hex32, Count]
+    outdated: dict[ManifestName, Count]
     digest: str = ""
 
 
@@ -61,8 +67,11 @@ def summary_bytes(history: History) -> bytes:
         who=history.who,
         commits=list(history.commits.values()),
         aliases=dict(history.aliases),
+        pins=sorted(history.pins),
         dropped=sorted(history.dropped),
-        condemned=sorted(history.condemned),
+        moved=dict(sorted(history.moved.items())),
+        condemned=dict(sorted(history.condemned_at.items())),
+        outdated=dict(sorted(history.outdated_at.items())),
     )
     return with_seal(msgspec.json.encode(summary))
 
@@ -103,8 +112,11 @@ def read_summary(store: Store) -> History | None:
         who=summary.who,
         commits={commit.checkpoint: commit for commit in summary.commits},
         aliases=dict(summary.aliases),
+        pins=set(summary.pins),
         dropped=set(summary.dropped),
-        condemned=set(summary.condemned),
+        moved=dict(summary.moved),
+        condemned_at=dict(summary.condemned),
+        outdated_at=dict(summary.outdated),
     )
     agrees = record.generation == history.generation and _hangs_together(history)
     return history if agrees and len(history.commits) == len(summary.commits) else None
@@ -119,5 +131,15 @@ def _hangs_together(history: History) -> bool:
         and all(0 < seq <= history.seq for seq in seqs)
         and history.dropped <= history.commits.keys()
         and all(may_be_alias(name) and id_ in live for name, id_ in history.aliases.items())
+        and not any(name == pin_name(id_) for name, id_ in history.aliases.items())
+        and history.pins <= live
+        and history.moved.keys() <= history.commits.keys()
+        and all(place.name.startswith(f"{id_}-") for id_, place in history.moved.items())
+        and all(seq <= history.seq for seq in history.condemned_at.values())
+        and all(seq <= history.seq for seq in history.outdated_at.values())
+        and all(
+            (history.manifest_place(commit).name in history.outdated_at) == (id_ not in live)
+            for id_, commit in history.commits.items()
+        )
         and all(c.parent is None or c.parent in history.commits for c in history.commits.values())
     )

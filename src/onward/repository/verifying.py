@@ -15,7 +15,7 @@ from onward.repository.log import Log
 from onward.repository.manifest import Manifest, PackRef, Range, manifest_key
 from onward.repository.packs import Hasher, pack_key
 from onward.repository.reading import read_tensors
-from onward.repository.records import Commit
+from onward.repository.records import Commit, ManifestPlace
 from onward.repository.repository import Repository
 from onward.repository.summary import read_summary, summary_bytes
 from onward.repository.working import read_working, unpushed_commits
@@ -67,20 +67,23 @@ def verify(
     reached: set[str] = set()
     pushed = _pushed(repository.store, history)
     for commit in history.live() if commits is None else commits:
-        findings.checkpoints += 1
+        place = repository.history.manifest_place(commit)
         elsewhere = commit.checkpoint in pushed
-        if elsewhere and not _is_stored(repository.store, manifest_key(commit.checkpoint)):
+        if elsewhere and not _is_stored(repository.store, manifest_key(place.name)):
+            findings.checkpoints += 1
             findings.not_here.append(commit.checkpoint)
             continue
-        try:
-            manifest = repository.manifest(commit)
-        except (Damaged, NewerFormat) as error:
-            findings.add(commit.checkpoint, _reason(error))
-            continue
-        reached.update(manifest.packs)
-        for reason in packs.objections(manifest, history, elsewhere=elsewhere):
+        reasons, named = _objections(repository, commit, packs, history, elsewhere=elsewhere)
+        if reasons and _changed_meanwhile(repository, commit, place):
+            # What is missing may only have been dropped, or moved to where it is looked for now.
+            if commit.checkpoint in repository.history.dropped:
+                continue
+            reasons, named = _objections(repository, commit, packs, history, elsewhere=elsewhere)
+        findings.checkpoints += 1
+        reached.update(named)
+        for reason in reasons:
             findings.add(commit.checkpoint, reason)
-        if elsewhere and packs.missing & manifest.packs.keys():
+        if elsewhere and packs.missing & named:
             findings.not_here.append(commit.checkpoint)
     if commits is None:
         findings.leftovers = leftovers(repository.store, history, reached, findings)
@@ -103,6 +106,26 @@ def _is_stored(store: Store, key: str) -> bool:
     return True
 
 
+def _objections(
+    repository: Repository, commit: Commit, packs: _Packs, history: History, *, elsewhere: bool
+) -> tuple[list[str], set[str]]:
+    """Why a checkpoint is not intact, and the packs that it names."""
+    try:
+        manifest = repository.manifest(commit)
+    except (Damaged, NewerFormat) as error:
+        return [_reason(error)], set()
+    return list(packs.objections(manifest, history, elsewhere=elsewhere)), set(manifest.packs)
+
+
+def _changed_meanwhile(repository: Repository, commit: Commit, place: ManifestPlace) -> bool:
+    try:
+        repository.refresh()
+    except (Damaged, NewerFormat):
+        return False  # a finding of its own
+    dropped = commit.checkpoint in repository.history.dropped
+    return dropped or repository.history.manifest_place(commit) != place
+
+
 def leftovers(
     store: Store, history: History, reached: set[str], findings: Findings | None = None
 ) -> list[str]:
@@ -114,18 +137,19 @@ def leftovers(
     damaged = findings.damaged if findings is not None else {}
     log_damaged = "" in damaged
     found: list[str] = []
+    manifests = {history.manifest_place(commit).name for commit in history.live()}
     for entry in store.list("onward/"):
         folder, _, name = entry.key.removeprefix("onward/").partition("/")
         stem = name.partition(".")[0]
         if folder == "manifests":
-            live = log_damaged or (stem in history.commits and stem not in history.dropped)
+            live = log_damaged or stem in manifests
         elif folder == "packs":
             # With a damaged manifest it is unknown what it reaches: then nothing is a leftover.
             live = bool(damaged) or stem in reached
         elif folder == "log":
             live = _record_number(entry) is not None
         else:
-            live = folder in ("summary.json", "working.json")
+            live = folder in ("summary.json", "working.json", "leftovers.json")
         if not live:
             found.append(entry.key)
     return sorted(found)
