@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
@@ -19,14 +18,11 @@ from onward.cli.options import (
 )
 from onward.cli.outputs import open_for_change, open_output
 from onward.cli.text import clean, count, painted, size, table, waiting_text
-from onward.errors import UsageError
 from onward.repository import History, Repository
 from onward.repository.collecting import Collector, Reach, Swept, usual_grace_s
 from onward.repository.leftovers import Leftovers
 from onward.repository.repacking import Repacked, Repacker
 from onward.repository.retention import BestOf, Decision, Retention, check_metrics, decide
-
-_BEST = re.compile(r"(.+?)(?::(min|max))?(?::([0-9]{1,9}))?", re.DOTALL)
 
 
 @click.command()
@@ -81,7 +77,7 @@ def prune(
     retention = Retention(
         keep_last=keep_last,
         keep_every=keep_every,
-        keep_best=tuple(map(_best_of, keep_best)),
+        keep_best=tuple(map(BestOf.parse, keep_best)),
         keep_finished=keep_finished,
     )
     if dry_run:
@@ -100,13 +96,6 @@ def prune(
         write_json(page.document(dry_run=dry_run))
     else:
         write_lines(page.lines(dry_run=dry_run))
-
-
-def _best_of(text: str) -> BestOf:
-    match = _BEST.fullmatch(text)
-    if match is None:
-        raise UsageError("--keep-best names no metric", do="name one, such as accuracy:max")
-    return BestOf(match[1], lowest=match[2] == "min", count=int(match[3] or 1))
 
 
 class _Page:

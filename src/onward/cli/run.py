@@ -54,6 +54,17 @@ from onward.jobs.spec import JobSpec
 @click.option(
     "--mtbf-hours", type=float, metavar="H", help="With --save-every auto: hours between failures."
 )
+@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="Keep the newest N.")
+@click.option(
+    "--keep-every",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="Keep the first at or after each multiple of so many optimizer steps.",
+)
+@click.option(
+    "--keep-best", multiple=True, metavar="METRIC[:min|:max][:N]",
+    help="Keep the best by a metric. Without a rule to keep, all checkpoints stay.",
+)  # fmt: skip
 @click.option("--save-every-steps", type=click.IntRange(1), metavar="N")
 @click.option("--save-every-seconds", type=float, metavar="T")
 @click.option(
@@ -85,6 +96,9 @@ def run(as_json: bool, dry_run: bool, **given: Any) -> int:
         branch_from=given["branch"],
         single_writer=given["single_writer"],
         on_damage=given["on_damage"],
+        keep_last=given["keep_last"],
+        keep_every=given["keep_every"],
+        keep_best=given["keep_best"],
         save_every=given["save_every"],
         mtbf_hours=given["mtbf_hours"],
         save_every_steps=given["save_every_steps"],

@@ -320,6 +320,8 @@ class _Agent:
                 self.display.say(f"not {rejected.checkpoint}: {rejected.reason}")
 
     def _on_event(self, facts: dict[str, Any]) -> None:
+        if "keep" in facts and self.output is not None:
+            self.output.keep(facts.pop("keep"))
         self.display.training({**facts, "behind": self.behind})
 
 

@@ -11,6 +11,7 @@ from onward.jobs.scanning import Token, grows, move_aside, newest_torn, scan
 from onward.jobs.spec import JobSpec
 from onward.jobs.torn import why_torn
 from onward.repository import History, Repository, Writer, open_or_create
+from onward.repository.retention import Retention
 from onward.repository.working import Lag
 from onward.stores import LocalStore, parse
 from onward.training.opening import Asked, Beginning
@@ -75,6 +76,9 @@ class FolderOutput:
             self._before[key] = token
         self._repository.refresh()
         self._repository.log.check_fence(self._generation)
+
+    def keep(self, retention: Retention) -> None:
+        return  # the script commits to this very folder, and keeps it to its rules itself
 
     def unpushed(self) -> list[str]:
         return []

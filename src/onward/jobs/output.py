@@ -12,6 +12,7 @@ from onward.jobs.display import counted
 from onward.jobs.open_files import FileId
 from onward.jobs.spec import JobSpec
 from onward.repository import History, Repository, Writer, open_repository
+from onward.repository.retention import Retention
 from onward.repository.working import Lag
 from onward.stores import Store, parse
 from onward.training.opening import Asked, Beginning
@@ -54,6 +55,9 @@ class JobOutput(Protocol):
 
     def push_rest(self, *, in_order: bool) -> None:
         """The script has ended, in good order or not: the last push. Raises as `push` does."""
+
+    def keep(self, retention: Retention) -> None:
+        """Checkpoints that these rules do not keep go, after each push from here on."""
 
     def unpushed(self) -> list[str]:
         """What is not at the store, in words."""

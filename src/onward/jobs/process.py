@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from onward.errors import JobError
+from onward.errors import JobError, UsageError
 from onward.jobs.terminal import Relay
+from onward.repository.retention import Retention
 from onward.training.environment import EVENTS_FD
 
 _TIDY_S = 2.0
@@ -186,6 +187,9 @@ def _checked_event(line: bytes) -> dict[str, Any]:
             for name, value in list(metrics.items())[:8]
             if isinstance(value, (int, float))
         }
+    if isinstance(found.get("keep"), dict):
+        with contextlib.suppress(UsageError, TypeError):
+            facts["keep"] = Retention.of(found["keep"])
     if isinstance(found.get("saved"), str):
         facts["saved"] = found["saved"]
     return facts

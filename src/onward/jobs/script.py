@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,6 +66,9 @@ def script_environment(
         names.SAVE_EVERY_STEPS: str(spec.save_every_steps or ""),
         names.SAVE_EVERY_SECONDS: f"{spec.save_every_seconds:g}" if spec.save_every_seconds else "",
     }
+    retention = spec.retention()
+    if retention.drops_anything:
+        optional[names.KEEP] = json.dumps(retention.document())
     limit = space_limit(spec.space)
     if limit is not None:
         optional[names.SPACE] = str(limit)

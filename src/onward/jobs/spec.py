@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onward.errors import UsageError
+from onward.repository.retention import BestOf, Retention
 from onward.stores import is_local, parse
 from onward.training.opening import VERBS, Asked
 from onward.training.space import space_limit
@@ -37,6 +38,9 @@ class JobSpec:
     on_damage: str = "raise"
     save_every: str | None = None
     mtbf_hours: float | None = None
+    keep_last: int | None = None
+    keep_every: int | None = None
+    keep_best: tuple[str, ...] = ()
     save_every_steps: int | None = None
     save_every_seconds: float | None = None
     grace_s: float = 30.0
@@ -85,6 +89,7 @@ class JobSpec:
             if number is not None and not number > 0:
                 raise UsageError(f"{name} is {number}", do="give a positive number")
         space_limit(self.space)
+        self.retention()
         if self.retries < 0 or not self.grace_s >= 0:
             raise UsageError("--retries and --grace cannot be negative")
 
@@ -92,6 +97,10 @@ class JobSpec:
     def checkpoint(self) -> str:
         """The checkpoint that `--predownload` names, or ''."""
         return "" if self.predownload in PREDOWNLOADS else self.predownload
+
+    def retention(self) -> Retention:
+        """Which checkpoints stay. Raises `UsageError`."""
+        return Retention(self.keep_last, self.keep_every, tuple(map(BestOf.parse, self.keep_best)))
 
     def asked(self) -> Asked:
         """What `decide` is asked for at the first attempt."""
@@ -115,6 +124,9 @@ class JobSpec:
             ("--on-damage", self.on_damage, "raise"),
             ("--save-every", self.save_every, None),
             ("--mtbf-hours", self.mtbf_hours, None),
+            ("--keep-last", self.keep_last, None),
+            ("--keep-every", self.keep_every, None),
+            *(("--keep-best", best, None) for best in self.keep_best),
             ("--save-every-steps", self.save_every_steps, None),
             ("--save-every-seconds", self.save_every_seconds, None),
             ("--grace", self.grace_s, 30.0),

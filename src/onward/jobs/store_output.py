@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from onward.errors import Damaged, OnwardError, UsageError
+from onward.errors import Damaged, Indeterminate, OnwardError, StoreError, UsageError
 from onward.jobs.display import Display, Passed, counted, size
 from onward.jobs.files import PlainFiles
 from onward.jobs.leftover import end_leftover_script
@@ -18,7 +18,9 @@ from onward.jobs.selection import Selection
 from onward.jobs.spec import JobSpec
 from onward.repository import Commit, History, Manifest, Repository, Writer
 from onward.repository.fetching import check_space
+from onward.repository.keeping import WorkingCopyKeeper
 from onward.repository.mirror import Mirror, missing_bytes
+from onward.repository.retention import Retention
 from onward.repository.working import Lag, LagWatch
 from onward.stores import LocalStore, open_store
 from onward.training.opening import Asked, Beginning
@@ -60,6 +62,8 @@ class StoreOutput:
         except BaseException:
             self.working.release()
             raise
+
+        self._keeper: WorkingCopyKeeper | None = None
 
     def look(self) -> History:
         return self._mirror.local.refresh()
@@ -114,7 +118,8 @@ class StoreOutput:
         if now_s >= self._next_fence_s:
             self._check_fence()
             self._next_fence_s = now_s + _FENCE_EVERY_S
-        self._mirror.push(progress=self._count, on_pushed=self._on_pushed)
+        if self._mirror.push(progress=self._count, on_pushed=self._on_pushed):
+            self._collect()
         self._files.push_whole(open_files, allowed=self._check_fence)
         self.pushed.files = self._files.pushed_files
 
@@ -129,9 +134,25 @@ class StoreOutput:
                 self._mirror.push(
                     progress=lambda count: self._count(count, passed), on_pushed=self._on_pushed
                 )
+            self._collect()
         self._files.push_rest(self._display)
         self._files.note_versions()
         self.pushed.files = self._files.pushed_files
+
+    def keep(self, retention: Retention) -> None:
+        assert self._generation is not None  # a script that tells its rules runs under a claim
+        self._keeper = WorkingCopyKeeper(
+            self._mirror, retention, claimed_generation=self._generation
+        )
+
+    def _collect(self) -> None:
+        """What the rules do not keep goes; that it could not is no reason to stop training."""
+        if self._keeper is None:
+            return
+        try:
+            self._keeper.collect()
+        except (StoreError, Indeterminate, Damaged) as error:
+            self._display.say(f"older checkpoints could not be dropped: {error}")
 
     def unpushed(self) -> list[str]:
         try:

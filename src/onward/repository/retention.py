@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from onward.errors import UsageError
 from onward.repository.history import History
 from onward.repository.records import Commit
+
+_BEST = re.compile(r"(.+?)(?::(min|max))?(?::([0-9]{1,9}))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,17 @@ class BestOf:
         if not self.metric:
             raise UsageError("keep_best names no metric", do="name one, such as accuracy:max")
         _check_positive("keep_best", self.count)
+
+    @classmethod
+    def parse(cls, text: str) -> BestOf:
+        """Of `accuracy`, `loss:min`, `loss:min:3`: a metric, its direction (max), how many (1)."""
+        match = _BEST.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise UsageError("keep_best names no metric", do="name one, such as accuracy:max")
+        return cls(match[1], lowest=match[2] == "min", count=int(match[3] or 1))
+
+    def __str__(self) -> str:
+        return f"{self.metric}:{'min' if self.lowest else 'max'}:{self.count}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,24 @@ class Retention:
     def __post_init__(self) -> None:
         _check_positive("keep_last", self.keep_last)
         _check_positive("keep_every", self.keep_every)
+
+    @classmethod
+    def of(cls, rules: Mapping[str, Any]) -> Retention:
+        """The rules as `document` gave them. Raises `UsageError`."""
+        best = rules.get("keep_best") or ()
+        return cls(
+            rules.get("keep_last"),
+            rules.get("keep_every"),
+            tuple(map(BestOf.parse, [best] if isinstance(best, str) else best)),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The rules as plain values, to be passed to another process."""
+        return {
+            "keep_last": self.keep_last,
+            "keep_every": self.keep_every,
+            "keep_best": [str(best) for best in self.keep_best],
+        }
 
     @property
     def drops_anything(self) -> bool:

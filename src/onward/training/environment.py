@@ -20,6 +20,7 @@ MTBF_HOURS = "ONWARD_MTBF_HOURS"
 SAVE_EVERY_STEPS = "ONWARD_SAVE_EVERY_STEPS"
 SAVE_EVERY_SECONDS = "ONWARD_SAVE_EVERY_SECONDS"
 ON_DAMAGE = "ONWARD_ON_DAMAGE"
+KEEP = "ONWARD_KEEP"
 SPACE = "ONWARD_SPACE"
 
 
@@ -41,6 +42,8 @@ class Environment:
     save_every_steps: int | None = None
     save_every_seconds: float | None = None
     on_damage: str = ""
+    keep: str = ""
+    """Rules of retention as JSON, such as `{"keep_last": 3}`."""
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -63,5 +66,6 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         mtbf_hours=float(found[MTBF_HOURS]) if found.get(MTBF_HOURS) else None,
         save_every_steps=int(steps) if steps else None,
         save_every_seconds=float(seconds) if seconds else None,
+        keep=found.get(KEEP, ""),
         on_damage=found.get(ON_DAMAGE, ""),
     )

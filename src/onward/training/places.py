@@ -92,12 +92,14 @@ class Pusher:
     """
 
     def __init__(self, mirror: Mirror, folder: WorkingFolder, say: Callable[[str], None]) -> None:
-        self._mirror = mirror
+        self.mirror = mirror
         self._folder = folder  # held as long as commits may be pushed from it
         self._say = say
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._watch = LagWatch(mirror.local_store)
+        self.after_push: Callable[[], object] = lambda: None
+        """Called in the pushing thread after checkpoints were pushed."""
         self.failure: OnwardError | None = None
         self._thread = threading.Thread(target=self._work, name="onward-push", daemon=True)
         self._lag_thread = threading.Thread(target=self._tell, name="onward-lag", daemon=True)
@@ -119,7 +121,7 @@ class Pusher:
         self._stop.set()
         self._thread.join(_QUIET_S)
         if self._thread.is_alive():
-            lag = LagWatch(self._mirror.local_store).look()
+            lag = LagWatch(self.mirror.local_store).look()
             if lag.checkpoints:
                 self._say(waiting_text(lag))
         self._thread.join()
@@ -132,21 +134,25 @@ class Pusher:
             warned = False
             while not self._stop.wait(_PUSH_EVERY_S):
                 try:
-                    self._mirror.push()
+                    self._push()
                     warned = False
                 except (StoreError, Indeterminate) as error:
                     if not warned:
                         self._say(f"pushing is delayed, training goes on: {error.what}")
                     warned = True
-            self._mirror.push()
+            self._push()
         except OnwardError as error:
             self.failure = error
         finally:
             self._ended.set()
 
+    def _push(self) -> None:
+        if self.mirror.push():
+            self.after_push()
+
     def _tell(self) -> None:
         """Beside the pushing thread, which may be waiting for the store."""
-        watch, notices = LagWatch(self._mirror.local_store), LagNotices()
+        watch, notices = LagWatch(self.mirror.local_store), LagNotices()
         while not self._ended.wait(_LOOK_EVERY_S):
             notice = notices.about(watch.look())
             if notice:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from onward import _version
-from onward.errors import UsageError
+from onward.errors import Damaged, Indeterminate, StoreError, UsageError
 from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
-from onward.repository import Repository, Writer, exists, open_or_create, open_repository
+from onward.repository import Commit, Repository, Writer, exists, open_or_create, open_repository
+from onward.repository.keeping import Keeper, WorkingCopyKeeper
+from onward.repository.mirror import Mirror
+from onward.repository.retention import Retention
 from onward.repository.staging import Staging
 from onward.stores import LocalStore, open_store, parse
 from onward.training.environment import Environment, read_environment
@@ -49,6 +54,9 @@ def open(
     staging: bool = True,
     snapshot: Literal["lazy", "eager"] = "lazy",
     space: str | int | None = None,
+    keep_last: int | None = None,
+    keep_every: int | None = None,
+    keep_best: str | Sequence[str] = (),
     on_save_failure: Literal["warn", "stop"] = "warn",
     on_damage: Literal["raise", "fall-back"] = "raise",
     single_writer: bool = False,
@@ -75,6 +83,10 @@ def open(
     memory; training then waits while a checkpoint is stored. `snapshot="eager"` is for scripts that
     write parameters elsewhere than in an optimizer's step: tensors on an accelerator are then
     copied at once, not during the next forward and backward.
+    `keep_last`, `keep_every` (optimizer steps) and `keep_best` (`"accuracy"`, `"loss:min"`,
+    `"loss:min:3"`) are rules that add up: checkpoints that none of them keeps are dropped after a
+    save. The newest, those with an alias or a pin, and the last one of each finished increment
+    always stay. Without a rule all stay.
     `space` (such as "20GB", by default `ONWARD_SPACE`) limits the packs of a working copy beside an
     output on an object store: what is pushed makes room, and a save waits for it if need be.
     `on_save_failure="stop"` turns a failed save from a warning into an error.
@@ -115,6 +127,11 @@ def open(
         mtbf_hours=mtbf_hours,
     )
     limit_bytes = space_limit(space)
+    retention = Retention.of(
+        json.loads(agent.keep)
+        if agent.keep
+        else {"keep_last": keep_last, "keep_every": keep_every, "keep_best": keep_best}
+    )
     framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
     try:
@@ -131,6 +148,14 @@ def open(
             _keep_within(limit_bytes, repository, writer, saver, beginning)
         if pusher is not None:
             saver.give_up = pusher.has_failed
+        if retention.drops_anything:
+            keep = _Keeping(retention, writer.generation, reporter.say)
+            if pusher is not None:
+                pusher.after_push = keep.at_store(pusher.mirror)
+            elif agent.output_url and not parse(agent.output_url).is_local:
+                reporter.progress(keep=retention.document())  # for the agent, who pushes
+            else:
+                saver.after_commit.append(keep.here(repository))
         run = Run(
             objects=objects,
             framework=framework,
@@ -159,6 +184,29 @@ def open(
     reporter.say(beginning.sentence())
     run.begin()
     return run
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """Keeps an output to its rules; that it could not is told, and no reason to stop training."""
+
+    retention: Retention
+    generation: int
+    say: Callable[[str], None]
+
+    def here(self, repository: Repository) -> Callable[[Commit], None]:
+        keeper = Keeper(repository, self.retention, claimed_generation=self.generation)
+        return lambda commit: self._collect(keeper)
+
+    def at_store(self, mirror: Mirror) -> Callable[[], None]:
+        keeper = WorkingCopyKeeper(mirror, self.retention, claimed_generation=self.generation)
+        return lambda: self._collect(keeper)
+
+    def _collect(self, keeper: Keeper | WorkingCopyKeeper) -> None:
+        try:
+            keeper.collect()
+        except (StoreError, Indeterminate, Damaged) as error:
+            self.say(f"older checkpoints could not be dropped: {error}")
 
 
 def _keep_within(
