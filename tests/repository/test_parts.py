@@ -63,14 +63,17 @@ class Workshop:
         return opened(self.store)
 
 
-def _restored(repository: Repository) -> Any:
+def _restored(repository: Repository, **options: Any) -> Any:
     latest = repository.history.latest()
     assert latest is not None
-    return read_state(repository.store, repository.manifest(latest))
+    return read_state(repository.store, repository.manifest(latest), **options)
 
 
 def _is(repository: Repository, whole: Array) -> None:
     assert plain(_restored(repository)) == plain({"t": leaf(whole)})
+    live = leaf(np.zeros_like(whole))
+    assert plain(_restored(repository, into={"t": live})) == plain({"t": leaf(whole)})
+    assert plain(live) == plain(leaf(whole)), "it was read into live memory"
     assert verify(repository, every_byte=True).intact
 
 
