@@ -171,6 +171,27 @@ def test_patch_of_no_rows() -> None:
     _is(workshop.make(whole, parts), whole)
 
 
+@pytest.mark.parametrize("numbers", [[2, 1], [1, 1], [-1, 2], [1, 4], [1 << 62, (1 << 63) - 1]])
+@pytest.mark.parametrize(("piece", "small"), _PIECES)
+def test_bad_row_numbers(
+    monkeypatch: pytest.MonkeyPatch, numbers: list[int], piece: int, small: int
+) -> None:
+    """Numbers that do not ascend within the tensor are found, in whatever pieces they come."""
+    monkeypatch.setattr(filling, "_PIECE_BYTES", piece)
+    monkeypatch.setattr(filling, "_SMALL_BYTES", small)
+    workshop = Workshop()
+    base = np.zeros((4, 2))
+    b, i, p = (workshop.piece(each) for each in (base, np.array(numbers), np.ones((2, 2))))
+
+    def parts(ranges: Callable[[int], Part]) -> list[Part]:
+        patch = {"part": "rows", "count": 2, "index": ranges(i), "rows": ranges(p)}
+        return [{"part": "full", "range": ranges(b)}, patch]
+
+    repository = workshop.make(base, parts, digest=None)
+    with pytest.raises(Damaged, match="tensor t has a row patch with bad row numbers"):
+        _restored(repository)
+
+
 def test_tensor_without_a_digest() -> None:
     """It may lack one where it was never whole in memory: each part has its own."""
     workshop = Workshop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from onward.frameworks.base import TensorLeaf
 from onward.repository import Repository, filling, pack_key, read_state
 from onward.repository.manifest import MAX_EXPANSION, Range
 from onward.stores import FaultPlan, Faulty, LocalStore, MemoryStore, Store
-from tests.repository.forging import peak_bytes, replace_object
-from tests.repository.outputs import facts, leaf, new_output, plain
+from tests.repository.forging import forge_manifest, peak_bytes, replace_object
+from tests.repository.outputs import facts, leaf, new_output, opened, plain
 from tests.repository.test_parts import Workshop
 
 
@@ -200,6 +201,38 @@ def test_memory_for_large_patches_is_bounded(monkeypatch: pytest.MonkeyPatch, co
     store = repository.store
     assert peak_bytes(lambda: read_state(store, manifest, into=live)) < base.nbytes / 2
     assert plain(live) == plain({"t": leaf(whole)})
+
+
+def test_memory_for_regions_that_two_tensors_use_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Columns that lie scattered in both tensors get there piece by piece."""
+    monkeypatch.setattr(filling, "_PIECE_BYTES", 100_000)
+    whole = np.arange(6_000_000, dtype=np.float32).reshape(4, -1)
+    workshop = Workshop()
+    left, right = (workshop.piece(half) for half in np.split(whole, 2, axis=1))
+    width = whole.shape[1] // 2
+    repository = workshop.make(
+        whole,
+        lambda ranges: [
+            {"part": "region", "start": [0, at], "shape": [4, width], "range": ranges(half)}
+            for half, at in ((left, 0), (right, width))
+        ],
+    )
+
+    def twice(manifest: dict[str, Any]) -> None:
+        again = copy.deepcopy(manifest["tensors"][-1])
+        again |= {"path": "u", "shape": [2, 2, 2 * width]}
+        for part in again["parts"]:
+            part |= {"start": [0, *part["start"]], "shape": [2, 2, width]}
+        manifest["tensors"].append(again)
+        manifest["state"]["u"] = {"$tensor": len(manifest["tensors"]) - 1}
+
+    forge_manifest(repository.store, twice)
+    store, manifest = repository.store, _manifest(opened(repository.store))
+    live = _zeros({"t": leaf(whole), "u": leaf(whole.reshape(2, 2, -1))})
+    assert peak_bytes(lambda: read_state(store, manifest, into=live)) < whole.nbytes / 4
+    assert plain(live) == plain({"t": leaf(whole), "u": leaf(whole.reshape(2, 2, -1))})
 
 
 def test_memory_for_very_many_equal_tensors_is_bounded() -> None:
