@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from onward.errors import AlreadyExists, BadURL, Missing, StoreError
-from onward.stores import Chunk, LocalStore, MemoryStore, Store, honours_create
+from onward.stores import (
+    Chunk,
+    Faulty,
+    LocalStore,
+    MemoryStore,
+    ReadsInto,
+    Retrying,
+    Store,
+    holding,
+    honours_create,
+    read_into,
+)
 from tests.servers import S3Server
 
 _fresh = count()
@@ -193,6 +204,76 @@ def test_ranges(store: Store) -> None:
         assert store.read("a", start) == data[start:]
         for size_bytes in (0, 1, 50, 100, 1000):
             assert store.read("a", start, size_bytes) == data[start : start + size_bytes]
+
+
+class _OnlyReads:
+    """A store that offers nothing beyond the promise."""
+
+    def __init__(self, store: Store) -> None:
+        self.url, self.read, self.size = store.url, store.read, store.size
+
+
+_WAYS: dict[str, Callable[[Store], Store]] = {
+    "itself": lambda store: store,
+    "without": lambda store: _OnlyReads(store),  # type: ignore[arg-type, return-value]
+    "wrapped": lambda store: Retrying(Faulty(store)),
+    "wrapped without": lambda store: Retrying(Faulty(_OnlyReads(store))),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_ranges_into_memory(store: Store, way: str) -> None:
+    """A range fills what it can of the caller's memory, and nothing behind that."""
+    assert isinstance(store, ReadsInto)
+    data = bytes(range(100))
+    store.put("a", [data], 100)
+    through = _WAYS[way](store)
+    for start in (0, 1, 50, 99, 100, 101, 1000):
+        for size_bytes in (0, 1, 50, 100, 1000):
+            memory = bytearray(b"~" * (size_bytes + 5))
+            expected = data[start : start + size_bytes]
+            have = read_into(through, "a", start, memoryview(memory)[:size_bytes])
+            assert have == len(expected)
+            assert memory == expected + b"~" * (len(memory) - have)
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_range_of_an_absent_key_into_memory(store: Store, way: str) -> None:
+    """It raises `Missing` or `BadURL` as reading does, also for no bytes at all."""
+    store.create("a/c", b"1")
+    for size_bytes in (0, 10):
+        target = memoryview(bytearray(size_bytes))
+        for key, error in (("a/b", Missing), ("a", Missing), ("../a", BadURL)):
+            with pytest.raises(error):
+                read_into(_WAYS[way](store), key, 0, target)
+
+
+def test_large_range_into_memory(store: Store) -> None:
+    """Every byte of a range beyond the size of an upload's parts arrives in its place."""
+    data = random.Random(3).randbytes((20 << 20) + 12345)
+    store.put("big", [data], len(data))
+    memory = bytearray(len(data))
+    assert read_into(store, "big", 1000, memoryview(memory)) == len(data) - 1000
+    assert memory[: len(data) - 1000] == data[1000:]
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_holding(store: Store, way: str) -> None:
+    """A store that holds keys answers as before; what is absent is missing when it is asked for."""
+    store.put("a", [b"first"], 5)
+    with holding(_WAYS[way](store), ["a", "absent", "a"]) as held:
+        assert held.url == store.url
+        assert held.size("a") == 5
+        assert held.read("a", 1) == b"irst"
+        memory = bytearray(3)
+        assert read_into(held, "a", 1, memoryview(memory)) == 3
+        assert memory == b"irs"
+        with pytest.raises(Missing):
+            held.size("absent")
+        with pytest.raises(Missing):
+            read_into(held, "absent", 0, memoryview(memory))
+    with pytest.raises(BadURL), holding(store, ["../a"]) as held:
+        held.size("../a")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from torch.optim import lr_scheduler
 
 from onward.frameworks import torch as framework
 from onward.frameworks.base import Tagged, TensorLeaf, fetched
+from onward.repository import Facts, open_or_create, read_state
+from onward.stores import MemoryStore
 
 
 def through_bytes(tree: Any) -> Any:
@@ -31,6 +33,18 @@ def through_bytes(tree: Any) -> Any:
         case list() | tuple():
             return type(tree)(through_bytes(child) for child in tree)
     return copy.deepcopy(tree)
+
+
+def through_an_output(tree: Any, into: Mapping[str, Any]) -> Any:
+    """The tree as a repository gives it back to live objects: read into their own memory."""
+    store = MemoryStore()
+    repository = open_or_create(store)
+    facts = Facts(
+        step=1, epoch=0, increment=1, parent=None, finished=False, reason="test", verb="fresh",
+        framework="torch", framework_version="2",
+    )  # fmt: skip
+    commit = repository.claim("test").commit(tree, facts)
+    return read_state(store, repository.manifest(commit), into=into)
 
 
 def without_data(tree: Any) -> Any:
@@ -119,6 +133,14 @@ def check_resumed_equals_uninterrupted(make: Make) -> None:
     assert same(framework.capture(second), tree)
     train(steps=range(5, 9), **second)
     assert same(framework.capture(second), framework.capture(whole))
+
+    # Read into live memory, of objects that were trained already and of fresh ones.
+    for third in (second, make()):
+        read = through_an_output(framework.capture(first), framework.destinations(third))
+        framework.restore(third, read)
+        assert same(framework.capture(third), tree)
+        train(steps=range(5, 9), **third)
+        assert same(framework.capture(third), framework.capture(whole))
 
 
 class Remembers:

@@ -26,6 +26,7 @@ from tests.repository.outputs import (
     plain,
     with_three,
 )
+from tests.repository.test_parts import Workshop
 
 Objects = dict[str, bytes]
 
@@ -111,6 +112,34 @@ def test_flipped_bits(original: Objects) -> None:
     wrong = [_silent(what, changed, right) for what, changed in _flipped(original)]
     assert [each for each in wrong if each] == []
     assert len(wrong) > 2000
+
+
+def test_flipped_bits_of_row_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for each byte of packs whose tensor was patched, whatever a piece is."""
+    workshop = Workshop(packs=2)
+    base, rows = np.arange(12.0).reshape(6, 2), np.array([1, 3, 4])
+    pieces = [workshop.piece(each) for each in (base, rows, -np.ones((3, 2)), rows[1:], base[:2])]
+
+    def parts(ranges: Any) -> list[dict[str, Any]]:
+        b, i, p, j, q = (ranges(number) for number in pieces)
+        return [
+            {"part": "full", "range": b},
+            {"part": "rows", "count": 3, "index": i, "rows": p},
+            {"part": "rows", "count": 2, "index": j, "rows": q},
+        ]
+
+    whole = base.copy()
+    whole[rows] = -1
+    whole[rows[1:]] = base[:2]
+    workshop.make(whole, parts, digest=None)
+    patched = objects(workshop.store)
+    right = look(filled(patched))
+    flips = [(what, changed) for what, changed in _flipped(patched) if "/packs/" in what]
+    for piece in (8 << 20, 9):
+        monkeypatch.setattr(filling, "_PIECE_BYTES", piece)
+        wrong = [_silent(what, changed, right) for what, changed in flips]
+        assert [each for each in wrong if each] == []
+    assert len(flips) > 500
 
 
 def test_truncations(original: Objects) -> None:

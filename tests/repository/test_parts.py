@@ -63,14 +63,17 @@ class Workshop:
         return opened(self.store)
 
 
-def _restored(repository: Repository) -> Any:
+def _restored(repository: Repository, **options: Any) -> Any:
     latest = repository.history.latest()
     assert latest is not None
-    return read_state(repository.store, repository.manifest(latest))
+    return read_state(repository.store, repository.manifest(latest), **options)
 
 
 def _is(repository: Repository, whole: Array) -> None:
     assert plain(_restored(repository)) == plain({"t": leaf(whole)})
+    live = leaf(np.zeros_like(whole))
+    assert plain(_restored(repository, into={"t": live})) == plain({"t": leaf(whole)})
+    assert plain(live) == plain(leaf(whole)), "it was read into live memory"
     assert verify(repository, every_byte=True).intact
 
 
@@ -166,6 +169,27 @@ def test_patch_of_no_rows() -> None:
         return [{"part": "full", "range": ranges(number)}, patch]
 
     _is(workshop.make(whole, parts), whole)
+
+
+@pytest.mark.parametrize("numbers", [[2, 1], [1, 1], [-1, 2], [1, 4], [1 << 62, (1 << 63) - 1]])
+@pytest.mark.parametrize(("piece", "small"), _PIECES)
+def test_bad_row_numbers(
+    monkeypatch: pytest.MonkeyPatch, numbers: list[int], piece: int, small: int
+) -> None:
+    """Numbers that do not ascend within the tensor are found, in whatever pieces they come."""
+    monkeypatch.setattr(filling, "_PIECE_BYTES", piece)
+    monkeypatch.setattr(filling, "_SMALL_BYTES", small)
+    workshop = Workshop()
+    base = np.zeros((4, 2))
+    b, i, p = (workshop.piece(each) for each in (base, np.array(numbers), np.ones((2, 2))))
+
+    def parts(ranges: Callable[[int], Part]) -> list[Part]:
+        patch = {"part": "rows", "count": 2, "index": ranges(i), "rows": ranges(p)}
+        return [{"part": "full", "range": ranges(b)}, patch]
+
+    repository = workshop.make(base, parts, digest=None)
+    with pytest.raises(Damaged, match="tensor t has a row patch with bad row numbers"):
+        _restored(repository)
 
 
 def test_tensor_without_a_digest() -> None:

@@ -22,7 +22,18 @@ from onward.errors import (
     Unreachable,
     UnsafeStore,
 )
-from onward.stores import Died, Fault, FaultPlan, LocalStore, RealFileSystem, dies, honours_create
+from onward.stores import (
+    Died,
+    Fault,
+    FaultPlan,
+    LocalStore,
+    RealFileSystem,
+    dies,
+    holding,
+    honours_create,
+    local,
+    read_into,
+)
 from onward.stores.fault import When
 from tests.stores.filesystems import FaultyFileSystem, RecordingFileSystem
 
@@ -491,3 +502,84 @@ def test_key_like_a_temporary_file(tmp_path: Path) -> None:
         store.create(key, b"")
     with pytest.raises(BadURL):
         store.put(key, [], 0)
+
+
+# --- reading into memory
+
+
+class _OneByteAtATime(RealFileSystem):
+    def read_into(self, file: int, start: int, target: memoryview) -> int:
+        return super().read_into(file, start, target[:1])
+
+
+def test_short_reads(tmp_path: Path) -> None:
+    """A system that gives less than was asked for is asked again, until the end."""
+    store = LocalStore(tmp_path, filesystem=_OneByteAtATime())
+    _put(store)
+    memory = bytearray(20)
+    assert store.read_into("a/b", 4, memoryview(memory)) == len(NEW) - 4
+    assert memory.rstrip(b"\0") == NEW[4:]
+
+
+def test_held_files_can_be_read_when_they_are_gone(tmp_path: Path) -> None:
+    """Deleted or replaced by anybody, what is held stays as it was; what is not held does not."""
+    store = LocalStore(tmp_path)
+    for key in ("deleted", "replaced", "other"):
+        store.put(key, [OLD], len(OLD))
+    with holding(store, ["deleted", "replaced"]) as held:
+        LocalStore(tmp_path).delete("deleted")
+        LocalStore(tmp_path).delete("other")
+        LocalStore(tmp_path).put("replaced", [NEW], len(NEW))
+        for key in ("deleted", "replaced"):
+            memory = bytearray(20)
+            assert held.size(key) == len(OLD)
+            assert read_into(held, key, 1, memoryview(memory)) == len(OLD) - 1
+            assert memory.rstrip(b"\0") == OLD[1:]
+        with pytest.raises(Missing):
+            read_into(held, "other", 0, memoryview(bytearray(1)))
+    with pytest.raises(Missing):
+        store.size("deleted")
+    assert store.read("replaced") == NEW
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """However holding ends, and of very many keys only some are held at once."""
+    monkeypatch.setattr(local, "_MOST_HELD", 2)
+    plan = FaultPlan()
+    store = LocalStore(tmp_path, filesystem=FaultyFileSystem(plan))
+    for key in ("a", "b", "c"):
+        store.put(key, [OLD], len(OLD))
+    before = plan.count("close")
+    try:
+        with holding(store, ["a", "a", "b", "c"]) as held:
+            assert plan.count("open_existing") == 2
+            for key in ("a", "b", "c"):
+                assert read_into(held, key, 0, memoryview(bytearray(3))) == 3
+            if fails:
+                raise RuntimeError
+    except RuntimeError:
+        assert fails
+    assert plan.count("open_existing") == 3
+    assert plan.count("close") - before == 3
+
+
+@pytest.mark.parametrize("verb", ["open_existing", "read_into", "length"])
+@pytest.mark.parametrize("held", [False, True])
+def test_errors_of_reading_into_memory(tmp_path: Path, verb: str, held: bool) -> None:
+    """A disk that fails is told as such, and no file stays open."""
+    _put(LocalStore(tmp_path))
+    error = lambda: OSError(errno.EIO, "the disk is ill")  # noqa: E731
+    plan = FaultPlan(Fault(1, verb=verb, error=error))
+    store = LocalStore(tmp_path, filesystem=FaultyFileSystem(plan))
+    if verb == "length" and not held:
+        return  # a file that is not held is asked by its name
+
+    def act() -> None:
+        with holding(store, ["a/b"] if held else []) as given:
+            given.size("a/b")
+            read_into(given, "a/b", 0, memoryview(bytearray(3)))
+
+    with pytest.raises(StoreError, match=r"could not read .*a/b: .*EIO"):
+        act()
+    assert plan.count("close") == plan.count("open_existing") - (verb == "open_existing")

@@ -17,7 +17,9 @@ from onward.stores import (
     Retrying,
     Store,
     dies,
+    holding,
     honours_create,
+    read_into,
 )
 from onward.stores.fault import When
 
@@ -56,8 +58,15 @@ def _retrying(store: Store, clock: _Clock, **options: float) -> Retrying:
     )
 
 
+def _into_memory(store: Store) -> bytes:
+    memory = bytearray(2)
+    with holding(store, ["a"]) as held:
+        return bytes(memory[: read_into(held, "a", 0, memoryview(memory))])
+
+
 _REPEATED: dict[str, Callable[[Store], object]] = {
     "read": lambda store: store.read("a"),
+    "read into memory": _into_memory,
     "size": lambda store: store.size("a"),
     "list": lambda store: [*store.list("")],
     "put": lambda store: store.put("a", [b"1"], 1),
@@ -68,7 +77,7 @@ _REPEATED: dict[str, Callable[[Store], object]] = {
 @pytest.mark.parametrize("verb", _REPEATED)
 def test_verb_that_can_be_repeated(verb: str) -> None:
     """It is repeated with doubling, capped pauses, and its answer is that of the store."""
-    memory, faulty = _failing(4, verb)
+    memory, faulty = _failing(4, verb.partition(" ")[0])
     clock = _Clock()
     assert _REPEATED[verb](_retrying(faulty, clock)) == _REPEATED[verb](memory)
     assert clock.pauses_s == [0.5, 1.0, 2.0, 2.0]

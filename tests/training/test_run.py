@@ -423,3 +423,76 @@ def test_a_signal_during_evaluation_stops_at_the_epochs_end(tmp_path: Path) -> N
     assert tails == [0]
     latest = history(tmp_path).latest()
     assert (latest.epoch, latest.step) == (1, 3)
+
+
+def _damage(output: Path, commit: Any, entry: str) -> None:
+    """Changes the last byte of a tensor that is below `entry` in the state."""
+    store = open_store(output)
+    manifest = open_repository(store).manifest(commit)
+    tensor = next(t for t in manifest.tensors if t.path.startswith(entry))
+    found = next(tensor.ranges())
+    pack = output / "onward" / "packs" / f"{found.pack}.safetensors"
+    data = bytearray(pack.read_bytes())
+    data[found.offset + found.size - 1] ^= 1
+    pack.write_bytes(data)
+
+
+@pytest.mark.parametrize("entry", ["model/", "optimizer/state/model.bias"])
+@pytest.mark.parametrize("trained", [False, True])
+def test_falling_back_ends_bitwise_in_the_older_checkpoint(
+    tmp_path: Path, entry: str, trained: bool
+) -> None:
+    """Whatever the damaged one left in live objects, nothing of it stays."""
+    train(tmp_path / "out", epochs=2, finish=False)
+    newest, older = list(history(tmp_path / "out").newest_first())[:2]
+
+    def opened(**options: Any) -> tuple[Any, Training]:
+        training = Training(rate=0.3)
+        if trained:
+            training.step(*DATA[:4])
+        training.open(tmp_path / "out", **options).close()
+        return training.model.state_dict(), training
+
+    expected, same = opened(checkpoint=older.checkpoint)
+    _damage(tmp_path / "out", newest, entry)
+    with pytest.raises(errors.Damaged, match=f"tensor {entry}"):
+        opened()
+    found, training = opened(on_damage="fall-back")
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)
+    for ours, theirs in zip(training.model.parameters(), same.model.parameters(), strict=True):
+        moment = training.optimizer.state[ours]["momentum_buffer"]
+        assert torch.equal(moment, same.optimizer.state[theirs]["momentum_buffer"])
+    assert training.optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_restoring_keeps_the_live_tensors(tmp_path: Path) -> None:
+    """Whoever holds a parameter holds it after the restore, with the value that was saved."""
+    train(tmp_path, finish=False)
+    training = Training()
+    held = {name: (p, p.data_ptr()) for name, p in training.model.named_parameters()}
+    training.open(tmp_path).close()
+    for name, parameter in training.model.named_parameters():
+        assert held[name] == (parameter, parameter.data_ptr())
+
+
+def test_a_mismatch_touches_nothing(tmp_path: Path) -> None:
+    """Nothing is read into a model that the checkpoint does not fit."""
+    train(tmp_path, finish=False)
+    training = Training(out=3)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    with pytest.raises(errors.Mismatch):
+        training.open(tmp_path)
+    for name, value in training.model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_branch_reads_only_weights(tmp_path: Path) -> None:
+    """Damage in the origin's optimizer is nothing to a branch; in its weights it is."""
+    train(tmp_path / "from", finish=False)
+    latest = history(tmp_path / "from").latest()
+    _damage(tmp_path / "from", latest, "optimizer/")
+    Training().open(tmp_path / "to", branch_from=str(tmp_path / "from")).close()
+    _damage(tmp_path / "from", latest, "model/")
+    with pytest.raises(errors.Damaged, match="tensor model/"):
+        Training().open(tmp_path / "to too", branch_from=str(tmp_path / "from"))

@@ -93,7 +93,8 @@ def open(
     `on_damage="fall-back"` passes over damaged checkpoints.
 
     Raises `Mismatch` with every difference at once before anything is touched, `WrongVerb`,
-    `Damaged`, `UnsafeStore`, `BadURL`, `StoreError`.
+    `Damaged` (found while reading, it may leave the objects overwritten in part; with
+    `on_damage="fall-back"` the next intact checkpoint overwrites all of that), `UnsafeStore`, `BadURL`, `StoreError`.
 
         run = onward.open("out", model=model, optimizer=optimizer, scheduler=scheduler)
     """
