@@ -53,7 +53,7 @@ def distant(monkeypatch: pytest.MonkeyPatch) -> None:
 def held_back(run: onward.Run) -> threading.Event:
     """The saving thread does nothing until this is set."""
     event = threading.Event()
-    run._saver._pool.submit(event.wait, 60)
+    run._saves.saver._pool.submit(event.wait, 60)
     return event
 
 

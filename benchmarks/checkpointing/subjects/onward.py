@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +15,11 @@ from onward.stores import LocalStore
 from onward.training.run import Run
 from onward.training.session import open as open_run
 
-_WAITS = hasattr(Run, "wait")
-_UNVERIFIED = "verify" in inspect.signature(read_state).parameters
-
 
 class Onward(Subject):
     name = "onward"
-    asynchronous = _WAITS
     setup = "`run.save(wait=False)`; `onward.open`, every byte verified"
-    variants = ("", "unverified") if _UNVERIFIED else ("",)
+    variants = ("", "unverified")
 
     def begin(self) -> None:
         self._run = self._open()
@@ -42,12 +37,15 @@ class Onward(Subject):
         self._run.step()
 
     def save(self, index: int) -> None:
-        if _WAITS:
-            self._run.save(f"number {index}", wait=False)
-            # Polling is not part of its interface: one thread waits, for `done`.
-            self._durable = self._settling.submit(self._run.wait)
-        elif self._run.save(f"number {index}") is None:
+        self._run.wait()  # takes note of the one before, which is durable
+        if self._run.save(f"number {index}", wait=False) is None:
             raise RuntimeError("this is no place to save")
+        # Polling is not part of its interface; what becomes durable is in its saver's thread.
+        self._durable = self._run._saves.saver._future
+
+    def wait(self) -> None:
+        super().wait()
+        self._run.wait()
 
     def close(self) -> None:
         super().close()
@@ -61,13 +59,16 @@ class Onward(Subject):
         if not self._variant:
             self._run = self._open()
             return
+        objects = self._objects()
+        framework = framework_for(objects.values())
         repository = open_repository(LocalStore(self.folder))
         newest = repository.history.latest()
         assert newest is not None
         state = read_state(
-            repository.store, repository.manifest(newest), keys=self._objects(), verify=False
-        )
-        framework_for(self._objects().values()).restore(self._objects(), state)
+            repository.store, repository.manifest(newest), keys=objects,
+            into=framework.destinations(objects), verify=False,
+        )  # fmt: skip
+        framework.restore(objects, state)
 
     def end_restore(self) -> None:
         if not self._variant:

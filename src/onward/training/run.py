@@ -8,18 +8,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from onward.errors import (
-    Conflict,
     EmptyBudget,
-    Fenced,
     NothingNew,
     OnwardError,
-    RepositoryError,
     Stopped,
-    StoreError,
-    Unsettled,
 )
 from onward.frameworks.base import Framework
-from onward.repository import Facts
+from onward.repository import Commit, Facts
 from onward.training.counters import Counters
 from onward.training.lag import lag_text
 from onward.training.loaders import Loaders
@@ -27,7 +22,8 @@ from onward.training.metrics import Metrics, number
 from onward.training.places import Pusher
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, monotonic_s
-from onward.training.saver import Saved, Saver
+from onward.training.saver import Saver
+from onward.training.saves import Saves
 from onward.training.signals import StopRequests
 
 OWN, RANDOMNESS = "onward", "randomness"
@@ -63,14 +59,15 @@ class Run:
         """Which round of learning this is, from 1."""
         self._objects = dict(objects)
         self._framework = framework
-        self._saver = saver
+        self._saves = Saves(
+            saver, policy, take=self._take, tell=self._tell, say=reporter.say,
+            on_failure=on_save_failure,
+        )  # fmt: skip
         self._loaders = loaders
         self.counters = Counters(loaders)
-        self._policy = policy
         self._reporter = reporter
         self._about = dict(about)
         self._origin = dict(origin) if origin else None
-        self._on_save_failure = on_save_failure
         self._pusher = pusher
         self._signals = StopRequests()
         self._shown_epoch = 0  # for people, to whom an epoch's end still belongs to it
@@ -80,7 +77,6 @@ class Run:
         self._watching_optimizers = False
         self._between_steps = True
         self._in_epoch = False
-        self._save_wanted = ""
         self._pending_randomness: Mapping[str, Any] | None = None
         self._next_report_s = 0.0
         self._to_reserve = False
@@ -105,7 +101,7 @@ class Run:
     @property
     def checkpoint(self) -> str | None:
         """Id of the newest checkpoint of this run, or of the one that it began from."""
-        return self._saver.newest
+        return self._saves.saver.newest
 
     @property
     def epoch(self) -> int:
@@ -168,10 +164,10 @@ class Run:
             settled = self._between_steps and self._loaders.settled()
             self.counters.epoch = epoch + 1
             self._loaders.end_epoch(epoch + 1)
-            if settled and (self._policy.every_epoch or self._save_wanted):
+            if settled and (self._saves.policy.every_epoch or self._saves.wanted):
                 # The next step is in the next epoch: this save waits for its turn.
-                self._learn_how_it_ended(wait=True)
-                self._save_softly(self._save_wanted or f"end of epoch {epoch + 1}")
+                self._saves.settle(wait=True)
+                self._saves.soon(self._saves.wanted or f"end of epoch {epoch + 1}")
             self._obey_signal()
 
     def step(self, **metrics: Any) -> None:
@@ -191,18 +187,18 @@ class Run:
         self.counters.global_step += 1
         self.counters.increment_step += 1
         self._loaders.consumed()
-        self._learn_how_it_ended()
+        self._saves.settle()
         if self._to_reserve:  # only now the optimizer has its state
             self._to_reserve = False
-            self._saver.reserve(self._state())
+            self._saves.saver.reserve(self._state())
         now_s = monotonic_s()
         if self._rates_seen < 100:
             self._watch_rates()
-        reason = self._save_wanted or self._policy.due(step=self.global_step, now_s=now_s)
+        reason = self._saves.wanted or self._saves.policy.due(step=self.global_step, now_s=now_s)
         if self._signals.requested:
             self._stop()
         elif reason:
-            self._save_softly(reason)
+            self._saves.soon(reason)
         if now_s >= self._next_report_s:
             self._next_report_s = now_s + self._reporter.interval_s
             self._report()
@@ -242,17 +238,15 @@ class Run:
         last batch of an epoch) it saves at the next such place instead, and returns None.
         """
         if wait:
-            self._learn_how_it_ended(wait=True)
-        if self._saver.busy or not self._at_a_place_to_save():
-            self._save_wanted = reason
+            self._saves.settle(wait=True)
+        if self._saves.saver.busy or not self._at_a_place_to_save():
+            self._saves.wanted = reason
             return None
-        if wait:
-            return self._save_now(reason, finished=False)
-        return self._start_save(reason)
+        return self._saves.now(reason) if wait else self._saves.start(reason)
 
     def wait(self) -> None:
         """Waits until the save that is on its way is durable, or says how it failed."""
-        self._learn_how_it_ended(wait=True)
+        self._saves.settle(wait=True)
 
     def finish(self, **metrics: Any) -> None:
         """Ends the increment: saves it as finished, waits until everything is stored and pushed.
@@ -274,8 +268,7 @@ class Run:
                 f"increment {self.increment} trained at a learning rate of zero",
                 do="build the scheduler for this increment's own steps",
             )
-        self._learn_how_it_ended(wait=True)
-        self._save_now("finished", finished=True)
+        self._saves.now("finished", finished=True)
         self._finished = True
         self.close()
 
@@ -294,8 +287,8 @@ class Run:
             stack.callback(self._reporter.close)
             if self._pusher is not None:
                 stack.callback(self._pusher.finish)
-            stack.callback(self._saver.close)
-            self._learn_how_it_ended(wait=True)
+            stack.callback(self._saves.saver.close)
+            self._saves.settle(wait=True)
 
     def __enter__(self) -> Self:
         return self
@@ -323,16 +316,16 @@ class Run:
             remove = self._framework.after_optimizer_step(value, self._on_optimizer_step)
             if remove is not None:
                 self._hooks.append(remove)
-            guard = self._framework.before_optimizer_step(value, self._saver.let_change)
+            guard = self._framework.before_optimizer_step(value, self._saves.saver.let_change)
             if guard is not None:
                 self._hooks.append(guard)
         self._watching_optimizers = bool(self._hooks)
         if not self._hooks:
-            self._saver.at_once = True  # nobody would wait before parameters change
-        self._policy.saved(step=self.global_step, now_s=monotonic_s())
+            self._saves.saver.at_once = True  # nobody would wait before parameters change
+        self._saves.policy.saved(step=self.global_step, now_s=monotonic_s())
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
-        if self._saver.newest is None:
+        if self._saves.saver.newest is None:
             self._to_reserve = True
         else:
             self._prime_before_first_step()
@@ -341,7 +334,7 @@ class Run:
 
     def began_from(self, checkpoint: str) -> None:
         """The next checkpoint is a child of this one, which was just restored."""
-        self._saver.newest = checkpoint
+        self._saves.saver.newest = checkpoint
 
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
         """Sets the generators when the loop gets to where the checkpoint was taken."""
@@ -358,7 +351,7 @@ class Run:
         def prime() -> None:
             for remove in hooks:
                 remove()
-            self._saver.prime(self._framework.capture(self._objects))
+            self._saves.saver.prime(self._framework.capture(self._objects))
 
         for value in self._objects.values():
             remove = self._framework.before_optimizer_step(value, prime)
@@ -376,13 +369,21 @@ class Run:
         state[RANDOMNESS] = pending if pending is not None else self._framework.capture_randomness()
         return state
 
-    def _facts(self, reason: str, *, finished: bool) -> Facts:
+    def _take(self, reason: str, finished: bool) -> tuple[dict[str, Any], Facts]:
+        if self._pusher is not None and self._pusher.failure is not None:
+            raise self._pusher.failure
+        return self._state(), self._facts(reason, finished)
+
+    def _tell(self, commit: Commit) -> None:
+        self._report(saved=commit.checkpoint, reason=commit.reason, step=commit.step)
+
+    def _facts(self, reason: str, finished: bool) -> Facts:
         about = {
             **self._about,
             "data": self._loaders.about(),
             "seconds": round(self.counters.seconds_before + monotonic_s() - self._began_s, 3),
         }
-        saving = self._policy.about()
+        saving = self._saves.policy.about()
         return Facts(
             step=self.global_step,
             epoch=self.counters.epochs_before + self.epoch,
@@ -398,57 +399,9 @@ class Run:
             metrics=self._metrics.numbers(),
         )
 
-    def _save_now(self, reason: str, *, finished: bool) -> str:
-        """Saves in this thread; raises what went wrong."""
-        self._raise_push_failure()
-        facts = self._facts(reason, finished=finished)
-        saved = self._saver.now(self._state(), facts)
-        self._save_wanted = ""
-        self._policy.saved(step=self.global_step, now_s=monotonic_s())
-        if saved.error is not None:
-            raise saved.error
-        return self._tell(saved)
-
-    def _start_save(self, reason: str) -> str:
-        self._raise_push_failure()
-        checkpoint = self._saver.start(self._state(), self._facts(reason, finished=False))
-        self._save_wanted = ""
-        self._policy.saved(step=self.global_step, now_s=monotonic_s())
-        return checkpoint
-
-    def _save_softly(self, reason: str) -> None:
-        """Saves in the background, or, while another save is on its way, after a later step."""
-        if self._saver.busy:
-            self._save_wanted = reason
-        else:
-            self._start_save(reason)
-            self._learn_how_it_ended()  # without a staging copy it has
-
-    def _learn_how_it_ended(self, *, wait: bool = False) -> None:
-        """A store that fails costs the checkpoint, not the training (unless asked to)."""
-        saved = self._saver.ended(wait=wait)
-        if saved is None:
-            return
-        error = saved.error
-        if error is None:
-            self._policy.observe(stall_s=saved.stall_s, durable_s=saved.durable_s)
-            self._tell(saved)
-            return
-        harmless = isinstance(error, StoreError | RepositoryError | Unsettled)
-        if isinstance(error, Fenced | Conflict) or not harmless or self._on_save_failure == "stop":
-            raise error
-        self._reporter.say(f"step {saved.step} was NOT saved, training goes on: {error}")
-
-    def _tell(self, saved: Saved) -> str:
-        assert saved.commit is not None
-        commit = saved.commit
-        self._report(saved=commit.checkpoint, reason=commit.reason, step=commit.step)
-        return commit.checkpoint
-
     def _stop(self) -> None:
         name = self._signals.requested
-        self._learn_how_it_ended(wait=True)
-        checkpoint = self._save_now(name, finished=False)
+        checkpoint = self._saves.now(name)
         code = self._signals.exit_code
         self._reporter.say(
             f"{name}: saved step {self.global_step} as {checkpoint} and stopping; "
@@ -484,10 +437,6 @@ class Run:
         if rates:
             self._rates_seen += 1
             self._best_rate = max(self._best_rate, *rates)
-
-    def _raise_push_failure(self) -> None:
-        if self._pusher is not None and self._pusher.failure is not None:
-            raise self._pusher.failure
 
     def _report(self, **more: Any) -> None:
         batch, batches = self._loaders.place()

@@ -94,7 +94,8 @@ def open(
 
     Raises `Mismatch` with every difference at once before anything is touched, `WrongVerb`,
     `Damaged` (found while reading, it may leave the objects overwritten in part; with
-    `on_damage="fall-back"` the next intact checkpoint overwrites all of that), `UnsafeStore`, `BadURL`, `StoreError`.
+    `on_damage="fall-back"` the next intact checkpoint overwrites all of that), `UnsafeStore`,
+    `BadURL`, `StoreError`.
 
         run = onward.open("out", model=model, optimizer=optimizer, scheduler=scheduler)
     """
