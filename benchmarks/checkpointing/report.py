@@ -46,7 +46,8 @@ save begins when the one before is durable.
   process, with the checkpoint's files out of the page cache and in it. Reading a number of each
   page is included, so that a mapped file counts when it is read; importing and building are not.
 - **stored**: blocks on the disk after all saves, all kept, per size of the state.
-- **memory**: the highest resident memory while saving above that of ordinary steps before, children
+- **memory**: the highest resident memory while saving above that of steps before the library was
+  begun, children
   included, per size of the state.
 - **CPU**: seconds of CPU per save, children included, while the loop waits.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -50,7 +51,7 @@ class Saved:
     first_bytes: int = 0
     stored_bytes: int = 0
     peak_extra_bytes: int = 0
-    """Highest memory while saving above the highest memory of ordinary steps before."""
+    """Highest memory while saving above the highest of steps before the library was begun."""
 
 
 @dataclass
@@ -68,6 +69,13 @@ def measure(subject: Subject, training: Training, saves: int) -> dict[str, Any]:
     result = Saved(state_bytes=0)
     ordinary: list[float] = []
     goings: list[_Going] = []
+    # What training itself takes at most, before the library has taken anything.
+    for _ in range(2):
+        training.step(nullcontext)
+    result.state_bytes = training.size_bytes()
+    process.forget_peak()
+    training.step(nullcontext)
+    before = process.peak_bytes()
     subject.begin()
 
     def step() -> float:
@@ -78,10 +86,6 @@ def measure(subject: Subject, training: Training, saves: int) -> dict[str, Any]:
     def body() -> None:
         for _ in range(STEPS_BETWEEN_SAVES):
             step()
-        result.state_bytes = training.size_bytes()
-        process.forget_peak()
-        step()
-        before = process.peak_bytes()
         for index in range(saves):
             ordinary.extend(step() for _ in range(STEPS_BETWEEN_SAVES))
             last = index == saves - 1

@@ -38,6 +38,9 @@ class FaultyFileSystem:
     def write(self, file: int, data: memoryview) -> int:
         return self.plan.perform("write", str(file), lambda: self._beneath.write(file, data))
 
+    def bypass_cache(self, file: int, bypass: bool) -> bool:
+        return self._beneath.bypass_cache(file, bypass)
+
     def fsync(self, file: int) -> None:
         self.plan.perform("fsync", str(file), lambda: self._beneath.fsync(file))
 

@@ -17,6 +17,10 @@ from onward.repository.manifest import PackRef, Range
 from onward.stores.base import Chunk
 
 _ALIGNMENT = 64
+# Large packs are laid out so that most tensors can be written from where they lie, past the page
+# cache: the header fills whole blocks, and tensors that do so come first.
+_BLOCK_BYTES = 4096
+_LARGE_BYTES = 1 << 20
 _LENGTH_BYTES = 8
 _CHUNK_BYTES = 8 << 20
 _MAX_HEADER_BYTES = 100 << 20  # what safetensors itself accepts
@@ -85,6 +89,8 @@ class PackPlan:
     name: str
     header: bytes = b""
     entries: list[Entry] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    """The number under which each of `entries` was given."""
 
     @property
     def size_bytes(self) -> int:
@@ -92,7 +98,13 @@ class PackPlan:
 
 
 def plan_pack(name: str, entries: Sequence[Entry]) -> PackPlan:
-    """Lays out the entries in this order."""
+    """Lays out the entries, those of whole blocks first, else in this order.
+
+    `Hashing.ranges` tells of them in the order in which they were given.
+    """
+    given = list(entries)
+    order = sorted(range(len(given)), key=lambda i: given[i].size_bytes % _BLOCK_BYTES != 0)
+    entries = [given[i] for i in order]
     header: dict[str, object] = {"__metadata__": {"format": "onward pack 1"}}
     offset = 0
     for entry in entries:
@@ -106,13 +118,14 @@ def plan_pack(name: str, entries: Sequence[Entry]) -> PackPlan:
             "data_offsets": [offset, offset + entry.size_bytes],
         }
         offset += entry.size_bytes
-    return PackPlan(name, pack_header(header), list(entries))
+    alignment = _BLOCK_BYTES if offset >= _LARGE_BYTES else _ALIGNMENT
+    return PackPlan(name, pack_header(header, alignment), entries, order)
 
 
-def pack_header(header: dict[str, object]) -> bytes:
+def pack_header(header: dict[str, object], alignment: int = _ALIGNMENT) -> bytes:
     """The first bytes of a safetensors file, padded so that data is aligned."""
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    padded = text + b" " * (-(len(text) + _LENGTH_BYTES) % _ALIGNMENT)
+    padded = text + b" " * (-(len(text) + _LENGTH_BYTES) % alignment)
     return len(padded).to_bytes(_LENGTH_BYTES, "little") + padded
 
 
@@ -145,11 +158,12 @@ class Hashing:
 
     def ranges(self) -> list[Range]:
         """Where each entry lies, with its digest. Known once all has been iterated."""
-        position, found = len(self._plan.header), []
-        for entry, digest in zip(self._plan.entries, self._digests, strict=True):
-            found.append(Range(self._plan.name, position, entry.size_bytes, digest))
+        position, found = len(self._plan.header), {}
+        plan = self._plan
+        for number, entry, digest in zip(plan.order, plan.entries, self._digests, strict=True):
+            found[number] = Range(plan.name, position, entry.size_bytes, digest)
             position += entry.size_bytes
-        return found
+        return [found[number] for number in range(len(found))]
 
 
 def digest_of_pack(header: bytes, digests: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ RowNumbers: TypeAlias = npt.NDArray[np.int64]
 NONE: RowNumbers = np.empty(0, dtype=np.int64)
 
 _ALIGNMENT = 64
+_BLOCK_BYTES = 4096  # so that large tensors can be written past the page cache from where they lie
 _SPAN_BYTES = 16 << 20  # what one thread takes at a time
 _BLOCK_BYTES = 1 << 20  # compared and then copied while it is still in the cache
 _SMALL_BYTES = 64 << 10  # not worth a row patch, nor a task of its own
@@ -179,7 +180,7 @@ class Staging:
         arena = _reserve(missing) if missing else np.empty(0, dtype=np.uint8)
         slots: dict[str, Slot] = {}
         start = 0
-        for name, leaf in leaves:
+        for name, leaf in sorted(leaves, key=lambda named: not _is_large(named[1])):
             if self._fits(name, leaf):
                 slots[name] = self.slots[name]
                 continue
@@ -195,7 +196,12 @@ def _kind(leaf: TensorLeaf) -> tuple[str, tuple[int, ...], str]:
 
 
 def _padded(leaf: TensorLeaf) -> int:
-    return leaf.size_bytes + -leaf.size_bytes % _ALIGNMENT
+    # Small ones stand last, behind all that is padded to blocks.
+    return leaf.size_bytes + -leaf.size_bytes % (_BLOCK_BYTES if _is_large(leaf) else _ALIGNMENT)
+
+
+def _is_large(leaf: TensorLeaf) -> bool:
+    return leaf.size_bytes >= _SMALL_BYTES
 
 
 def _reserve(size_bytes: int) -> Bytes:

@@ -50,6 +50,12 @@ class FileSystem(Protocol):
     def write(self, file: int, data: memoryview) -> int:
         """Write a leading part of `data`, and say how many bytes that was."""
 
+    def bypass_cache(self, file: int, bypass: bool) -> bool:
+        """Have writes go past the page cache, or through it again; say whether they now go past.
+
+        Past it, the address, position and length of each write are multiples of 4 KiB.
+        """
+
     def fsync(self, file: int) -> None:
         """Make the content of an open file durable. Once it failed, the content is lost."""
 
@@ -110,9 +116,20 @@ class RealFileSystem:
 
     def write(self, file: int, data: memoryview) -> int:
         written = os.write(file, data[:_CALL_BYTES])
-        if written >= _WORTH_SENDING_BYTES:
+        if written >= _WORTH_SENDING_BYTES:  # past the cache there is nothing to send
             _send_to_disk(file, written)
         return written
+
+    def bypass_cache(self, file: int, bypass: bool) -> bool:
+        direct = getattr(os, "O_DIRECT", 0)
+        if not direct:
+            return False
+        flags = fcntl.fcntl(file, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(file, fcntl.F_SETFL, flags | direct if bypass else flags & ~direct)
+        except OSError:  # many file systems can only write through it
+            return False
+        return bypass
 
     def fsync(self, file: int) -> None:
         full_fsync = getattr(fcntl, "F_FULLFSYNC", None)

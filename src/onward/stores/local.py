@@ -15,6 +15,7 @@ from onward.stores.base import Chunk, Entry, checked_key
 from onward.stores.filesystem import Facts, FileSystem, Kind, RealFileSystem
 from onward.stores.keys import checked_prefix, counted, is_key
 from onward.stores.os_errors import LINK_UNSUPPORTED, looked_up, written
+from onward.stores.past_cache import WORTH_BYTES, PastCache
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}")
 _MOST_HELD = 400  # open at once: a process may often have no more than 1024 files
@@ -209,9 +210,13 @@ class LocalStore:
         try:
             try:
                 # The chunks' own errors are not ours to translate.
-                for view in counted(chunks, size_bytes, path.name):
-                    with written(what):
-                        self._write_all(file, view)
+                views = counted(chunks, size_bytes, path.name)
+                if size_bytes >= WORTH_BYTES:
+                    self._write_past_cache(file, views, what)
+                else:
+                    for view in views:
+                        with written(what):
+                            self._write_all(file, view)
                 with written(what):
                     self._filesystem.fsync(file)
             finally:
@@ -226,6 +231,18 @@ class LocalStore:
             self._discard(temporary)
             raise
         return temporary
+
+    def _write_past_cache(self, file: int, views: Iterator[memoryview], what: str) -> None:
+        with written(what):
+            writing = PastCache(self._filesystem, file)
+        try:
+            for view in views:
+                with written(what):
+                    writing.write(view)
+            with written(what):
+                writing.finish()
+        finally:
+            writing.close()
 
     def _write_all(self, file: int, view: memoryview) -> None:
         while view.nbytes:
