@@ -82,18 +82,22 @@ class Repository:
 
     def damage(self, commit: Commit) -> str:
         """Why this checkpoint cannot be restored, or ''. Looks at its manifest and at lengths."""
+        return self.looked_over(commit)[1]
+
+    def looked_over(self, commit: Commit) -> tuple[Manifest | None, str]:
+        """The manifest of a checkpoint, and why it cannot be restored, or ''; as `damage` looks."""
         try:
             manifest = self.manifest(commit)
             for pack, ref in manifest.packs.items():
                 try:
                     size = self.store.size(pack_key(pack))
                 except Missing:
-                    return f"pack {pack} is missing"
+                    return None, f"pack {pack} is missing"
                 if size != ref.size:
-                    return f"pack {pack} has {size:,} of {ref.size:,} bytes"
+                    return None, f"pack {pack} has {size:,} of {ref.size:,} bytes"
         except (Damaged, NewerFormat) as error:
-            return error.what + (f": {error.why}" if error.why else "")
-        return ""
+            return None, error.what + (f": {error.why}" if error.why else "")
+        return manifest, ""
 
     def claim(self, who: str, *, generation: int | None = None, writer: str = "") -> Writer:
         """Takes over as the one writer; every earlier writer is fenced from here on.

@@ -175,33 +175,33 @@ def _choose(
 ) -> tuple[Commit, Manifest]:
     if checkpoint:
         commit = repository.history.resolve(checkpoint)
-        damage = repository.damage(commit)
-        if damage:
+        manifest, damage = repository.looked_over(commit)
+        if manifest is None:
             raise Damaged(
                 f"checkpoint {commit.checkpoint} is damaged", why=damage, do=_see_others(repository)
             )
-        return commit, repository.manifest(commit)
+        return commit, manifest
     if on_damage == "fall-back":
         return _first_intact(repository, repository.history.newest_first(), rejected)
     commit = next(repository.history.newest_first())
-    damage = repository.damage(commit)
-    if damage:
+    manifest, damage = repository.looked_over(commit)
+    if manifest is None:
         raise Damaged(
             f"the newest checkpoint {commit.checkpoint} (step {commit.step}) is damaged",
             why=damage,
             do='go on from the newest intact one with on_damage="fall-back" '
             "(--on-damage fall-back), or restore that file",
         )
-    return commit, repository.manifest(commit)
+    return commit, manifest
 
 
 def _first_intact(
     repository: Repository, commits: Iterable[Commit], rejected: list[Rejected]
 ) -> tuple[Commit, Manifest]:
     for commit in commits:
-        damage = repository.damage(commit)
-        if not damage:
-            return commit, repository.manifest(commit)
+        manifest, damage = repository.looked_over(commit)
+        if manifest is not None:
+            return commit, manifest
         rejected.append(Rejected(commit.checkpoint, commit.step, f"damaged: {damage}"))
     raise Damaged(
         f"no checkpoint at {repository.store.url} is intact",
