@@ -166,7 +166,8 @@ class Run:
             self._loaders.end_epoch(epoch + 1)
             if settled and (self._saves.policy.every_epoch or self._saves.wanted):
                 # The next step is in the next epoch: this save waits for its turn.
-                self._saves.settle(wait=True)
+                self._saves.saver.let_pass()
+                self._saves.settle()
                 self._saves.soon(self._saves.wanted or f"end of epoch {epoch + 1}")
             self._obey_signal()
 

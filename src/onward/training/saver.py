@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from threading import Event, main_thread
 from typing import Any
 
 from onward.errors import OnwardError, SpaceLimit, Unsettled
@@ -54,6 +55,8 @@ class Saver:
         self._say = say
         self._pool = ThreadPoolExecutor(1, "onward-save", initializer=_give_way)
         self._future: Future[Saved] | None = None
+        self._past = Event()  # nothing is on its way, or what is waits for pushes
+        self._past.set()
         self._reserving: Future[None] | None = None
         self._priming: Future[None] | None = None
         self._missed: list[Missed] = []
@@ -97,7 +100,9 @@ class Saver:
             saved = self._store(draft, facts, began_s, stall_s)
             self._future.set_result(replace(saved, stall_s=saved.durable_s))
         else:
+            self._past.clear()
             self._future = self._pool.submit(self._store, draft, facts, began_s, stall_s)
+            self._future.add_done_callback(lambda _: self._past.set())
         return draft.checkpoint
 
     def now(self, state: Any, facts: Facts) -> Saved:
@@ -106,6 +111,14 @@ class Saver:
         began_s = monotonic_s()
         draft = self._snapshot(state)
         return self._store(draft, facts, began_s, monotonic_s() - began_s)
+
+    def let_pass(self) -> None:
+        """Waits for the save on its way, but not for a store that lags: what waits for pushes to
+        make room is left alone.
+        """
+        if self._priming is not None:
+            self._priming.result()
+        self._past.wait()
 
     def ended(self, *, wait: bool = False) -> Saved | None:
         """How the save in the background ended, told once; None if there is none or it goes on.
@@ -173,9 +186,11 @@ class Saver:
             try:
                 return self._writer.store_draft(draft, facts)
             except SpaceLimit as error:
-                if error.for_good or self.give_up():
+                # Nor for a script that has ended without `finish` or `close`.
+                if error.for_good or self.give_up() or not main_thread().is_alive():
                     raise
                 if not told:
+                    self._past.set()
                     self._say(f"saving step {facts.step} waits for pushes to make room: {error}")
                 told = True
             time.sleep(_LOOK_FOR_ROOM_EVERY_S)
