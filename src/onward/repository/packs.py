@@ -55,7 +55,7 @@ def whole(path: str, leaf: TensorLeaf, digest: str | None = None) -> Entry:
 
     def pieces() -> Iterator[Chunk]:
         for start in range(0, data.size, _CHUNK_BYTES):
-            yield data[start : start + _CHUNK_BYTES].data
+            yield data[start : start + _CHUNK_BYTES].data.toreadonly()
 
     return Entry(path, leaf.dtype, leaf.shape, leaf.size_bytes, pieces, digest)
 
@@ -69,7 +69,7 @@ def some_rows(path: str, leaf: TensorLeaf, index: npt.NDArray[np.int64]) -> Entr
 
     def pieces() -> Iterator[Chunk]:
         for start in range(0, index.size, at_once):
-            yield rows[index[start : start + at_once]].data.cast("B")
+            yield rows[index[start : start + at_once]].data.cast("B").toreadonly()
 
     shape = (index.size, *leaf.shape[1:])
     return Entry(f"{path}#rows", leaf.dtype, shape, index.size * rows.shape[1], pieces)

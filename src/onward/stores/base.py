@@ -43,7 +43,8 @@ class Store(Protocol):
         """Store the concatenated `chunks` under `key`, replacing whatever is there as one change.
 
         Durable, and its length and checksum believed only as the store reports them, when it
-        returns. If it raises, the key holds what it held before or the whole new object.
+        returns. Read-only views of memory must not change before that; others may be used again for
+        the next chunk. If it raises, the key holds what it held before or the whole new object.
         """
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:

@@ -29,9 +29,10 @@ _AHEAD = 3
 class PastCache:
     """Writes views to an open file, in order, from a thread of its own.
 
-    What lies right is written from where it lies, so that a view must not change until `finish`
-    has returned; the rest goes through a buffer. Where the system cannot do it, views are written
-    through the cache. Errors of the thread are raised by the next call.
+    What lies right is written from where it lies, the rest goes through a buffer. A view that
+    could be written through is copied first, because its owner may use the memory again. Where the
+    system cannot do it, views are written through the cache. Errors of the thread are raised by
+    the next call.
     """
 
     def __init__(self, filesystem: FileSystem, file: int) -> None:
@@ -45,7 +46,8 @@ class PastCache:
 
     def write(self, view: memoryview) -> None:
         """Has `view` written after all that came before."""
-        self._submit(lambda: self._take(view))
+        stable = view if view.readonly else memoryview(bytes(view))
+        self._submit(lambda: self._take(stable))
 
     def finish(self) -> None:
         """Returns when everything is written."""
