@@ -62,6 +62,17 @@ def test_every_commit_is_at_the_store_when_the_job_ends(bench: Bench, s3_url: UR
     assert second.pushed_bytes >= second.stored_bytes > 0
 
 
+def test_the_output_is_kept_to_the_jobs_rules(bench: Bench, s3_url: URLs) -> None:
+    """What no rule keeps is dropped at the store after it was pushed; the next job goes on."""
+    bench.run(TRAIN, "--steps", "6", "--pause", "0.2", output=s3_url("out"), keep_last=2)
+    history = open_repository(open_store(s3_url("out"))).history
+    assert steps_at(s3_url("out")) == [5, 6]
+    assert len(history.commits) == 6
+    bench.run(TRAIN, "--steps", "1", output=s3_url("out"), keep_last=1)
+    assert steps_at(s3_url("out")) == [6, 7]  # the last of each finished increment stays
+    assert verify(open_repository(open_store(s3_url("out"))), every_byte=True).intact
+
+
 def test_commits_are_pushed_while_training_runs(bench: Bench, s3_url: URLs) -> None:
     """The script sees its first commit at the store before it makes the second."""
     script = TRAIN.replace(

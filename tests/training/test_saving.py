@@ -343,6 +343,28 @@ def test_rebase_when_patches_pile_up(tmp_path: Path) -> None:
     assert verify(open_repository(open_store(tmp_path)), every_byte=True).intact
 
 
+def test_rules_are_kept_to_while_training_goes_on(tmp_path: Path) -> None:
+    """After each save what no rule keeps goes; aliases stay; a resumed run goes on from what is."""
+    for _ in range(2):
+        training = Training()
+        run = training.open(tmp_path, keep_last=2, keep_best="score:max")
+        for number in range(4):
+            training.step(run.global_step)
+            run.step()
+            run.log(score=10.0 if run.global_step == 2 else float(number))
+            run.save()
+            if run.global_step == 1:
+                open_repository(open_store(tmp_path)).set_alias("mine", run.checkpoint)
+        state = training.captured()
+        run.close()
+    repository = open_repository(open_store(tmp_path))
+    assert [c.step for c in repository.history.live()] == [1, 2, 7, 8]
+    assert same(through_bytes(stored(tmp_path, run.checkpoint)), state)
+    found = verify(repository, every_byte=True)
+    assert found.intact
+    assert found.leftovers == []
+
+
 # When to save.
 
 

@@ -197,6 +197,9 @@ class _Agent:
         self._tell(beginning, pinned=output.working is not None)
         data = self.data_path
         command = script_command(self.spec, output=output.folder, data=data)
+        retention = self.spec.retention()
+        if retention.drops_anything:
+            output.keep(retention)
         environment = script_environment(
             self.spec, os.environ, output=output.folder, data=data, data_snapshot=self.snapshot,
             writer=writer, asked=asked, beginning=beginning, pin=output.working is not None,
