@@ -21,6 +21,7 @@ from onward.cli.options import (
 from onward.cli.outputs import Found, find_in, label, open_output
 from onward.cli.text import clean, count, number, on_terminal, painted, size, table, when
 from onward.repository import Tensor
+from onward.training.wording import lasting
 
 _TENSORS_ON_A_TERMINAL = 30
 _OWN_ENTRY = "onward"
@@ -77,7 +78,9 @@ def _saving(facts: Mapping[str, Any]) -> str:
 
     def seconds(name: str) -> str:
         value = facts.get(name)
-        return f"{value:.3g} s" if isinstance(value, int | float) else "unknown"
+        if not isinstance(value, int | float):
+            return "unknown"
+        return lasting(value) if value >= 120 else f"{value:.3g} s"
 
     text = f"{seconds('interval_s')}, chosen for a failure every {seconds('mtbf_s')}"
     if "stall_s" not in facts:
