@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -159,8 +158,8 @@ def test_a_save_waits_for_pushes_to_make_room(
             if run.global_step == 8:
                 assert not open_repository(seaweedfs.store("limited")).history.commits
                 let_push.set()
-            elif run.global_step < 5:
-                time.sleep(0.05)  # for the saving thread to come so far that it must wait
+            elif run.global_step < 8:
+                run._saves.saver.let_pass()  # so that each step begins a save, while there is room
     run.finish()
     assert "waits for pushes to make room" in capsys.readouterr().err
     remote = open_repository(seaweedfs.store("limited"))
