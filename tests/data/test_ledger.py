@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onward.data.ledger import Items, Ledger
+from onward.data.items import Items
+from onward.data.ledger import Ledger
 from onward.errors import DataChanged, DataError, NewerFormat
 
 

@@ -9,47 +9,18 @@ however the data has grown meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import blake3
 import numpy as np
 import numpy.typing as npt
 
+from onward.data.items import DIGEST_BYTES, Digests, Items, locate
 from onward.data.order import Indices
 from onward.errors import DataChanged, DataError, NewerFormat
 
-Digests = npt.NDArray[np.uint8]
-"""Item ids, one row of 16 bytes each."""
-
 _VERSION = 1
-_DIGEST_BYTES = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Items:
-    """The items that a dataset has at this moment: how many, and their ids where it has any."""
-
-    count: int
-    digests: Digests | None = None
-
-    @classmethod
-    def counted(cls, count: int) -> Items:
-        """Items of data that only ever grows at its end."""
-        return cls(count)
-
-    @classmethod
-    def identified(cls, ids: Iterable[str | int | bytes]) -> Items:
-        """Items with an id each, in the order of the dataset.
-
-        Raises `DataError` that names the ids which appear more than once.
-        """
-        names = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-        joined = b"".join(_digest(name, index) for index, name in enumerate(names))
-        digests = np.frombuffer(joined, np.uint8).reshape(len(names), _DIGEST_BYTES)
-        _refuse_duplicates(digests, names)
-        return cls(len(names), digests)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +65,7 @@ class Ledger:
         if present.digests is None or self._known.digests is None:
             self._check_grown(present, self.known, "already learned from")
             return np.arange(self.known, present.count, dtype=np.int64)
-        return np.flatnonzero(_locate(present.digests, self._known.digests) < 0)
+        return np.flatnonzero(locate(present.digests, self._known.digests) < 0)
 
     def has_new(self, present: Items) -> bool:
         """Whether a finished model would learn anything from `present`."""
@@ -110,7 +81,7 @@ class Ledger:
             return
         self._pinned = Items(len(new), present.digests[new])
         if self._known.digests is not None:
-            self._replayable = _locate(self._known.digests, present.digests) >= 0
+            self._replayable = locate(self._known.digests, present.digests) >= 0
 
     def pinned_items(self, present: Items) -> Pinned:
         """Where the pinned increment's items are in `present`, in the order they were pinned.
@@ -129,7 +100,7 @@ class Ledger:
         new, old = self._pinned.digests, self._known.digests
         assert new is not None
         if old is None:
-            old = np.empty((0, _DIGEST_BYTES), np.uint8)
+            old = np.empty((0, DIGEST_BYTES), np.uint8)
         elif self._replayable is not None:
             old = old[self._replayable]
         return Pinned(
@@ -190,61 +161,8 @@ class Ledger:
             )
 
 
-def _digest(name: str | int | bytes, index: int) -> bytes:
-    # The first byte keeps the text "1", the number 1 and the byte "1" apart.
-    match name:
-        case str():
-            text = b"s" + name.encode("utf-8", "surrogatepass")
-        case bool():
-            raise DataError(f"the id of item {index} is {name}", do="give text, numbers or bytes")
-        case int() | np.integer():
-            text = b"i%d" % int(name)
-        case bytes():
-            text = b"b" + name
-        case _:
-            raise DataError(
-                f"the id of item {index} is a {type(name).__name__}",
-                do="give text, numbers or bytes",
-            )
-    return blake3.blake3(text).digest(length=_DIGEST_BYTES)
-
-
-def _refuse_duplicates(digests: Digests, names: list[str | int | bytes]) -> None:
-    high, low = _halves(digests)
-    order = np.lexsort((low, high))
-    high, low = high[order], low[order]
-    again = order[1:][(high[1:] == high[:-1]) & (low[1:] == low[:-1])]
-    if len(again):
-        shown = ", ".join(repr(names[index]) for index in np.sort(again)[:5])
-        raise DataError(
-            f"{len(again)} of {len(names)} items have an id that another item has: {shown}"
-            + (", …" if len(again) > 5 else ""),
-            do="give every item its own id",
-        )
-
-
-def _locate(wanted: Digests, present: Digests) -> Indices:
-    """For each row of `wanted` its row in `present`, or -1."""
-    if not len(present) or not len(wanted):
-        return np.full(len(wanted), -1, np.int64)
-    high, low = _halves(present)
-    order = np.lexsort((low, high))
-    high, low = high[order], low[order]
-    sought_high, sought_low = _halves(wanted)
-    last = len(order) - 1
-    places = np.minimum(np.searchsorted(high, sought_high), last)
-    # Behind an equal first half (one chance in 2^64 per pair) the second may need a step further.
-    while True:
-        further = (high[places] == sought_high) & (low[places] < sought_low) & (places < last)
-        if not further.any():
-            break
-        places = places + further
-    found = (high[places] == sought_high) & (low[places] == sought_low)
-    return np.where(found, order[places], -1).astype(np.int64, copy=False)
-
-
 def _locate_all(wanted: Digests, present: Digests, kind: str) -> Indices:
-    places = _locate(wanted, present)
+    places = locate(wanted, present)
     gone = int(np.count_nonzero(places < 0))
     if gone:
         raise DataChanged(
@@ -253,12 +171,6 @@ def _locate_all(wanted: Digests, present: Digests, kind: str) -> Indices:
             do="put them back and run the same command, or begin a new output by --branch",
         )
     return places
-
-
-def _halves(digests: Digests) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Each digest as two numbers, which NumPy sorts far more quickly than bytes."""
-    numbers = np.ascontiguousarray(digests).view("<u8")
-    return numbers[:, 0], numbers[:, 1]
 
 
 def _stored(items: Items) -> int | Digests:

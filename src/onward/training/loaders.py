@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from onward.data.ledger import Items, Ledger
+from onward.data.items import Items
+from onward.data.ledger import Ledger
 from onward.errors import NothingNew, UsageError
 
 
