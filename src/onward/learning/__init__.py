@@ -1,0 +1,1 @@
+"""Ways not to forget, ways to tell whether it worked, and what it cost."""
