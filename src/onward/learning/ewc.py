@@ -125,10 +125,10 @@ class OnlineEWC(Penalty, Observer):
                 do="use it for models with outputs of shape [items, classes]",
             )
         powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        shares = powers / powers.sum(axis=1, keepdims=True)
+        shares = np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
         match self._fisher:
             case "exact":
-                return shares.astype(np.float64, copy=False)
+                return shares
             case "sampled":
                 output = int(np.searchsorted(np.cumsum(shares[0]), draw, side="right"))
                 output = min(output, outputs.shape[1] - 1)  # a sum of shares may be just below 1
@@ -143,7 +143,7 @@ class OnlineEWC(Penalty, Observer):
         """Numbers in 0 … 1, one for each item."""
         key = derive_seed(self._setting.seed, self._setting.increment, "Fisher labels")
         raw = np.random.Philox(key=key).random_raw(count)
-        return (raw >> np.uint64(11)) * 2.0**-53
+        return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _chosen(new: Indices, samples: int, setting: Setting) -> Indices:

@@ -31,11 +31,20 @@ def check_labels(labels: npt.NDArray[Any], outputs: int) -> None:
     outside = np.unique(found[(found < 0) | (found >= outputs)])
     shown = ", ".join(str(label) for label in outside[:_SHOWN].tolist())
     more = f" and {len(outside) - _SHOWN} more" if len(outside) > _SHOWN else ""
-    negative = " Labels below 0 are never learned: leave such items out." if found.min() < 0 else ""
     raise UnknownLabel(
         f"the data has labels that the model has no output for: {shown}{more}",
         labels=outside.tolist(),
         why=f"the head has {outputs} outputs, for labels 0 … {outputs - 1}",
-        do=f"grow the head (grow=…) to at least {max(int(outside.max()) + 1, outputs)} outputs, or "
-        f"number the classes anew.{negative}",
+        do=" ".join(_ways_out(int(outside.min()), int(outside.max()), outputs)),
     )
+
+
+def _ways_out(lowest: int, highest: int, outputs: int) -> list[str]:
+    ways = []
+    if highest >= outputs:
+        ways.append(
+            f"grow the head (grow=…) to at least {highest + 1} outputs, or number the classes anew."
+        )
+    if lowest < 0:
+        ways.append("Leave items with labels below 0 out of the data.")
+    return ways
