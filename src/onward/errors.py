@@ -25,9 +25,11 @@ OnwardError                    what happened, why, and what to do next
 ├── StateError                 live objects and stored state do not fit
 │   ├── Unstorable             an object that cannot be stored, named by its path
 │   ├── Unsettled              a tensor changed while it was being copied
+│   ├── Diverged               weights or outputs are no finite numbers any more
 │   └── Mismatch               names, shapes or dtypes differ; all of them at once
 ├── DataError                  what the model learns from
 │   ├── DataChanged            data of an unfinished increment is not what it was
+│   ├── UnknownLabel           a label that the model has no output for
 │   └── NothingNew             a finished model and no new data (exits with 0)
 └── JobError                   one attempt at a job could not be carried through
     └── TransferFailed         files could not be fetched or pushed
@@ -170,6 +172,10 @@ class Unsettled(StateError):
     """A tensor changed outside of an optimizer's step while it was being copied."""
 
 
+class Diverged(StateError):
+    """Weights or outputs are no finite numbers any more: nothing can be learned from them."""
+
+
 class Mismatch(StateError):
     """The live objects do not fit the checkpoint; `differences` lists every one."""
 
@@ -191,6 +197,14 @@ class DataError(OnwardError):
 
 class DataChanged(DataError):
     """The data of an unfinished increment is not what it was."""
+
+
+class UnknownLabel(DataError):
+    """The data has labels that the model has no output for; `labels` lists each once."""
+
+    def __init__(self, what: str, *, labels: Sequence[int], why: str = "", do: str = "") -> None:
+        super().__init__(what, why=why, do=do)
+        self.labels = list(labels)
 
 
 class NothingNew(DataError, SystemExit):

@@ -1,12 +1,13 @@
 """The arithmetic that hooks need of a framework, so that one hook serves them all.
 
-Tensors of PyTorch and of MindSpore share operators, comparison, slicing by integer tensors,
-`.sum()`, `.mean()` and `.shape`; hooks use these directly. What they do not share is here.
+Tensors of PyTorch and of MindSpore share operators, comparison, slicing, `.reshape()`, `.exp()`,
+`.sum(axis)`, `.any(axis)`, `.mean()` and `.shape`; hooks use these directly. What they do not
+share, and what is worth fusing because every step does it, is here. `learning/torch.py` is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,17 +20,29 @@ class Maths(Protocol):
     def tensor(self, array: npt.NDArray[Any], *, like: Any) -> Any:
         """A constant with the values and dtype of `array`, where `like` is."""
 
+    def placed(self, tensor: Any, *, like: Any) -> Any:
+        """The tensor where `like` is; itself if it is there already."""
+
     def array(self, tensor: Any) -> npt.NDArray[Any]:
-        """A host copy without gradients."""
+        """A host copy without gradients; lower precisions than NumPy has come as float32."""
+
+    def zero(self, *, like: Any) -> Any:
+        """The scalar 0 where `like` is, in its dtype, without gradients."""
+
+    def zeros(self, *, like: Any) -> Any:
+        """Zeros in the shape of `like`, where it is, at least in single precision."""
 
     def log_softmax(self, logits: Any) -> Any:
         """Over the last axis."""
+
+    def logsumexp(self, logits: Any, *, among: Any) -> Any:
+        """Over the last axis, of the outputs that the booleans `among`, one for each, mark."""
 
     def parameters(self, model: Any) -> dict[str, Any]:
         """The trainable parameters by name, live."""
 
     def weights(self, model: Any) -> dict[str, Any]:
-        """Parameters and buffers by name, live."""
+        """Parameters, and buffers that are saved, by name, live."""
 
     def gradients(self, model: Any) -> dict[str, Any]:
         """What the last backward left in each trainable parameter; without those it left none."""
@@ -37,14 +50,54 @@ class Maths(Protocol):
     def copied(self, tensor: Any) -> Any:
         """A copy without gradients."""
 
+    def grown(self, tensor: Any, *, like: Any) -> Any:
+        """A copy of `like` that begins, along every axis, with the values of `tensor`."""
+
     def assign(self, target: Any, value: Any) -> None:
         """Writes `value` into a live tensor, outside of any gradient."""
 
     def frozen(self, model: Any) -> Any:
         """A copy of the model that never learns, in evaluation mode."""
 
-    def load(self, model: Any, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Writes weights by name into a model of the same shape."""
+    def load(self, model: Any, weights: Mapping[str, Any]) -> None:
+        """Writes weights by name, tensors or arrays, into a model of the same shape.
+
+        Raises `Mismatch` with every name or shape that differs, before anything is written.
+        """
 
     def outputs(self, model: Any, inputs: Any) -> Any:
-        """What the model gives in evaluation mode, without gradients and without a trace on it."""
+        """What the model gives in evaluation mode, without gradients and without a trace on it.
+
+        `inputs` may lie elsewhere than the model. A mapping is given as keywords, a tuple or list
+        as arguments. Of an answer with `logits`, those.
+        """
+
+    def pull(
+        self,
+        parameters: Sequence[Any],
+        *,
+        anchors: Sequence[Any],
+        amounts: Sequence[Any],
+        strength: float,
+    ) -> Any:
+        """strength · Σ amount · (parameter - anchor)², a scalar with gradients.
+
+        Amounts are never negative.
+        """
+
+    def integrate(
+        self, parameters: Sequence[Any], *, previous: Sequence[Any], path: Sequence[Any]
+    ) -> None:
+        """In place: path -= gradient · (parameter - previous), then previous = parameter.
+
+        The gradient is what the last backward left in the parameter, zero where it left none.
+        """
+
+    def squared_gradients(
+        self, model: Any, inputs: Any, *, weights: npt.NDArray[np.float64]
+    ) -> dict[str, Any]:
+        """For each trainable parameter Σ over rows n and outputs c of weights[n, c] · g².
+
+        g is the gradient of log softmax(outputs)[n, c], in evaluation mode. Shape of `weights`:
+        [rows, outputs].
+        """
