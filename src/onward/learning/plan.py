@@ -119,7 +119,8 @@ class Plan:
     epochs: int | None
     """Epochs that hold these steps; None where the budget is a time."""
     batch_size: int
-    counts: Counts
+    counts: Counts | None
+    """None where the script's own loader decides what is learned."""
     share: float
     """Of new items in a batch."""
     retrain: Retrain | None
@@ -130,6 +131,11 @@ class Plan:
     moments: str
     strategy: str
     caveat: str = ""
+
+    @property
+    def whole_epochs(self) -> bool:
+        """Whether the budget ends where an epoch does, however many steps that takes."""
+        return self.budget.unit == "epochs" and self.budget.amount.is_integer()
 
     def rates(self, *, done: float, step: float) -> list[float]:
         """The learning rate of each parameter group for the step that begins at `done`."""
@@ -143,9 +149,10 @@ class Plan:
         part = ""
         if self.retrain is not None and self.steps is not None:
             part = f", {self.steps / self.retrain.steps:.0%} of a full retrain"
-        items = f"{self.counts.new:,} new items"
-        if self.counts.known:
-            items += f", {self.counts.known:,} known"
+        items = "the script's own loader"
+        if self.counts is not None:
+            items = f"{self.counts.new:,} new items"
+            items += f", {self.counts.known:,} known" if self.counts.known else ""
         lines = [f"increment {self.increment}: {items}; {how_much}{part}; {self.strategy}"]
         if self.increment > 1 or self.share < 1.0:
             lines[0] += f" ({self.share:.0%} of a batch is new)"

@@ -1,0 +1,2 @@
+class Verdict: pass
+def judge(*a, **k): pass

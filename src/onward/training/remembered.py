@@ -1,0 +1,2 @@
+class Remembered:
+    def __init__(self, *a): pass
