@@ -165,12 +165,20 @@ class Ledger:
 
     # An increment.
 
-    def pin(self, present: Items, *, eligible: Flags | None = None, again: bool = False) -> Delta:
+    def pin(
+        self,
+        present: Items,
+        *,
+        eligible: Flags | None = None,
+        again: bool = False,
+        partial: bool = False,
+    ) -> Delta:
         """Begins an increment that is about what is new in `present`; returns the delta.
 
         `eligible` (bool, one for each item) is False for what is held out: it is neither learned
-        nor replayed. With `again`, the increment learns all eligible items, known ones too. Raises
-        `NothingNew` where there is nothing to learn, and what `delta` raises.
+        nor replayed. With `again`, the increment learns all eligible items, known ones too. With
+        `partial`, the data holds only what is new: what it lacks is not gone, only out of reach.
+        Raises `NothingNew` where there is nothing to learn, and what `delta` raises.
         """
         if self._state.pin is not None:
             raise AssertionError("an increment is pinned already")
@@ -182,11 +190,13 @@ class Ledger:
         if not len(new) and not (again and len(old)):
             _refuse_empty(delta, held_out=eligible is not None)
         changed = len(new) - int(np.count_nonzero(np.isin(new, delta.added)))
-        changes = Changes(len(new) - changed, changed, len(delta.removed))
+        changes = Changes(len(new) - changed, changed, 0 if partial else len(delta.removed))
         if present.digests is None:
             self._pin_counted(present, new, old, changes=changes, again=again)
         else:
-            self._pin_digests(present, delta, new, old, changes=changes, again=again)
+            self._pin_digests(
+                present, delta, new, old, changes=changes, again=again, partial=partial
+            )
         return delta
 
     def pinned_items(self, present: Items, *, names: Sequence[str] | None = None) -> Pinned:
@@ -198,6 +208,8 @@ class Ledger:
         pin = self._pin
         self._check_kind(present)
         replayed = np.flatnonzero(self._statuses == CURRENT)
+        if pin.partial:
+            replayed = replayed[:0]
         if pin.idle is not None:
             replayed = replayed[~contained(replayed.view(np.uint64), pin.idle.astype(np.uint64))]
         if present.digests is None:
@@ -281,6 +293,7 @@ class Ledger:
         *,
         changes: Changes,
         again: bool,
+        partial: bool,
     ) -> None:
         assert items.digests is not None
         is_old = np.zeros(items.count, np.bool_)
@@ -289,7 +302,7 @@ class Ledger:
         places = delta.places[present]
         # A copy of what is replayed already is not replayed twice.
         replayed = is_old[places] & first_of_each(places)
-        marks = self._marked(self._statuses, delta.statuses)
+        marks = self._state.marks if partial else self._marked(self._statuses, delta.statuses)
         self._become(
             kind=items.kind,
             segments=appended(self._state.segments, items.digests[new]),
@@ -297,8 +310,9 @@ class Ledger:
             pin=Pin(
                 changes,
                 count=len(new) + (int(np.count_nonzero(replayed)) if again else 0),
-                idle=_or_none(present[~replayed]),
+                idle=None if partial else _or_none(present[~replayed]),
                 again=again,
+                partial=partial,
             ),
         )
 

@@ -37,6 +37,8 @@ class Pin:
     """Entries that it leaves alone although they are in the data: held out, or copies."""
     again: bool = False
     """Whether it learns the known items too, instead of replaying them."""
+    partial: bool = False
+    """Whether its data holds only what is new, so that nothing is replayed from there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,8 @@ def read_state_dict(stored: Mapping[str, Any]) -> LedgerState:
 
 def _written(pin: Pin) -> dict[str, Any]:
     return {**dataclasses.asdict(pin.changes), "count": pin.count, "total": pin.total,
-            "rows": pin.rows, "idle": pin.idle, "again": pin.again}  # fmt: skip
+            "rows": pin.rows, "idle": pin.idle, "again": pin.again,
+            "partial": pin.partial}  # fmt: skip
 
 
 def _read(stored: Mapping[str, Any]) -> LedgerState:
@@ -103,7 +106,7 @@ def _read(stored: Mapping[str, Any]) -> LedgerState:
         changes = Changes(pinned["added"], pinned["changed"], pinned["removed"])
         pin = Pin(
             changes, pinned["count"], pinned["total"], pinned["rows"], pinned["idle"],
-            pinned["again"],
+            pinned["again"], pinned["partial"],
         )  # fmt: skip
     return LedgerState(
         stored["kind"], stored["entries"], list(stored["segments"]), list(stored["marks"]), pin

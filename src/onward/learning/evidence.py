@@ -1,2 +1,6 @@
-class Evidence: pass
-def evidence_of(*a): pass
+class Evidence:
+    pass
+
+
+def evidence_of(*a):
+    pass

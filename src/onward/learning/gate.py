@@ -1,2 +1,6 @@
-class Verdict: pass
-def judge(*a, **k): pass
+class Verdict:
+    pass
+
+
+def judge(*a, **k):
+    pass

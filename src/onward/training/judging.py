@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onward.data.items import Digests, Items, locate
+from onward.data.items import Digests, Items, Kind, locate
 from onward.data.order import Indices, derive_seed
 from onward.errors import UsageError
 from onward.learning.evidence import Evidence
 from onward.learning.gate import Verdict, judge
-from onward.learning.holdouts import Holdouts, leak
+from onward.learning.holdouts import Holdouts, When
 
 Outcomes = npt.NDArray[Any]
 
@@ -54,6 +54,7 @@ class Judging:
         self._margin = margin
         self._evaluate = evaluate
         self._places: dict[str, _Place] = {}
+        self._given = Holdouts()  # by the script itself, not cut out of what it learns
         self._began = False
 
     # Which there are.
@@ -64,36 +65,36 @@ class Judging:
         loader: Any,
         *,
         items: Items,
-        indices: Indices | None = None,
-        clusters: npt.NDArray[np.int64] | None = None,
-        taught: Sequence[Items] = (),
+        clusters: npt.NDArray[np.int64] | None,
     ) -> None:
         """Freezes a holdout under `name`, or finds the one that is frozen already.
 
-        Raises `Leak` where the model learns some of it, `DataChanged` where it is another one.
+        Raises `DataChanged` where it is another one.
         """
         scoring = self._known_scoring()
-        for learned in taught:
-            leak(name, items, learned)
-        count = items.count if indices is None else len(indices)
-        digests = items.digests
-        if digests is not None and indices is not None:
-            digests = digests[indices]
-        self.holdouts.freeze(
-            name,
-            digests=digests,
-            count=count,
-            increment=self._increment,
-            metric=scoring.metric,
-            higher_is_better=scoring.higher_is_better,
-            clusters=clusters,
-        )
-        every = np.arange(items.count, dtype=np.int64)
-        self._places[name] = _Place(loader, every if indices is None else indices)
-        if self._began and self.holdouts.new_in(self._increment, name):
+        for holdouts in (self._given, self.holdouts):
+            holdouts.freeze(
+                name,
+                digests=items.digests,
+                count=items.count,
+                increment=self._increment,
+                metric=scoring.metric,
+                higher_is_better=scoring.higher_is_better,
+                clusters=clusters,
+                kind=items.kind,
+            )
+        self._places[name] = _Place(loader, np.arange(items.count, dtype=np.int64))
+        if self._began and self._is_new(name):
             self._score(name, when="before")
 
-    def cut_out(self, new: Indices, digests: Digests, *, share: float) -> Indices:
+    def refuse_leaks(self, items: Items, names: Sequence[str] | None = None) -> None:
+        """Raises `Leak` where some of these items, to learn or learned, were given as a holdout."""
+        if items.digests is not None:
+            self._given.refuse_leaks(items.digests, names)
+
+    def cut_out(
+        self, new: Indices, digests: Callable[[], Digests], *, share: float, kind: Kind
+    ) -> npt.NDArray[np.bool_]:
         """Freezes about this share of the new items as the increment's own holdout.
 
         Which ones depends on what each is known by, and on nothing else: an item that belongs to a
@@ -105,24 +106,27 @@ class Judging:
             )
         scoring = self._known_scoring()
         name = f"increment {self._increment}"
-        chance = np.ascontiguousarray(digests[new][:, :8]).view("<u8")[:, 0] / 2.0**64
+        known_by = digests()
+        chance = np.ascontiguousarray(known_by[new][:, :8]).view("<u8")[:, 0] / 2.0**64
         chosen = new[chance < share]
         if name not in self.holdouts.names and len(chosen):
             self.holdouts.freeze(
                 name,
-                digests=digests[chosen],
+                digests=known_by[chosen],
                 count=len(chosen),
                 increment=self._increment,
                 metric=scoring.metric,
                 higher_is_better=scoring.higher_is_better,
-                clusters=None,
+                kind=kind,
             )
-        return chosen
+        cut = np.zeros(len(known_by), np.bool_)
+        cut[chosen] = True
+        return cut
 
     def find(self, loader: Any, digests: Digests) -> None:
         """Finds the holdouts that were cut out of this loader's data in earlier increments."""
         for name in self.holdouts.names:
-            wanted = self.holdouts.digests(name)
+            wanted = self.holdouts[name].digests
             if name in self._places or wanted is None:
                 continue
             places = locate(wanted, digests)
@@ -137,7 +141,7 @@ class Judging:
         if resumed or self.scoring is None:
             return
         for name in self._places:
-            if self.holdouts.new_in(self._increment, name):
+            if self._is_new(name):
                 self._score(name, when="before")
 
     def finish(self) -> Verdict | None:
@@ -158,7 +162,11 @@ class Judging:
         """Frozen holdouts whose items the script did not give again."""
         return [name for name in self.holdouts.names if name not in self._places]
 
-    def _score(self, name: str, *, when: str) -> None:
+    def _is_new(self, name: str) -> bool:
+        holdout = self.holdouts[name]
+        return holdout.increment == self._increment and holdout.before is None
+
+    def _score(self, name: str, *, when: When) -> None:
         scoring, place = self._known_scoring(), self._places[name]
 
         def outcomes() -> Outcomes:

@@ -155,9 +155,7 @@ class Learner:
 
     def penalty(self, loader: Any, outputs: Any) -> Any:
         """The sum of all penalties for the batch that `loader` handed out last."""
-        batch = as_batch(
-            loader.batch, self.reading, rows=loader.rows, first_slot=loader.first_slot
-        )
+        batch = as_batch(loader.batch, self.reading, rows=loader.rows, first_slot=loader.first_slot)
         total: Any = 0.0
         for hook in self._penalties:
             total = total + hook.penalty(outputs, batch)
@@ -199,7 +197,9 @@ class Learner:
                 hook.load_state_dict(stored[hook.name])
         gone = [name for name in stored if name not in {hook.name for hook in self.hooks}]
         if gone and any(stored[name] for name in gone):
-            self._say(f"the strategy has no {', '.join(gone)} any more; what it held is left behind")
+            self._say(
+                f"the strategy has no {', '.join(gone)} any more; what it held is left behind"
+            )
 
     def _check_same(self, stored: Mapping[str, Any]) -> None:
         live = {hook.name for hook in self.hooks}

@@ -53,8 +53,7 @@ class Learning:
         return self.judging.holdouts.contains(digests())
 
     def teach(self, lessons: LoaderLessons, *, known: int, removed: Digests) -> None:
-        """A loader is there: what is new in it, how many items were known before, and what is gone.
-        """
+        """A loader is there: what is new in it, how many items were known before, and what is gone."""
         first = self.learner.lessons is None
         self.learner.teach(lessons)
         if not first:
@@ -117,9 +116,7 @@ class Learning:
     def _plan_for_users_loader(self, asked: AskedPlan, batches: int) -> None:
         # Its batches are what is counted: nobody knows its items.
         strategy = self.learner.describe()
-        self.planner.make(
-            asked, Increment(self._increment, None, 1, batches, 1.0, strategy, "")
-        )
+        self.planner.make(asked, Increment(self._increment, None, 1, batches, 1.0, strategy, ""))
 
     def _caveat(self, lessons: LoaderLessons) -> str:
         return caveat(
@@ -192,6 +189,8 @@ class Learning:
         self.learner.load_state_dict(state["strategy"], new_increment=new_increment)
         self.planner.load_state_dict(state["plan"], new_increment=new_increment)
         self.judging.holdouts.load_state_dict(state["holdouts"])
+        if new_increment:
+            self.judging.holdouts.begin()
         self._classes = set(state["classes"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onward.data.items import Digests, Items
+from onward.data.items import Digests
 from onward.data.order import Indices, derive_seed
 from onward.learning.hooks import Batch, Reading
 
@@ -22,7 +22,7 @@ class LoaderLessons:
     loader: Any
     new: Indices
     labels: npt.NDArray[np.int64] | None
-    items: Items
+    find_digests: Callable[[], Digests]
     reading: Reading
     seed: int
     read_raw: Callable[[int], Any] | None = None
@@ -35,11 +35,7 @@ class LoaderLessons:
     @cached_property
     def digests(self) -> Digests:
         """The 16 bytes of each item; counted items are known by their number."""
-        if self.items.digests is not None:
-            return self.items.digests
-        found = Items.identified(range(self.items.count)).digests
-        assert found is not None
-        return found
+        return self.find_digests()
 
     def only(self, new: Indices) -> LoaderLessons:
         """The same, of fewer items."""
@@ -62,6 +58,4 @@ class LoaderLessons:
 def as_batch(batch: Any, reading: Reading, *, rows: Any, first_slot: int) -> Batch:
     """A batch of the loop for hooks; `rows` are its items by number."""
     slots = np.asarray(rows, np.int64) - first_slot
-    return Batch(
-        len(slots), np.maximum(slots, -1), reading.inputs(batch), reading.labels(batch)
-    )
+    return Batch(len(slots), np.maximum(slots, -1), reading.inputs(batch), reading.labels(batch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from onward.data.content import identify
 from onward.data.items import DIGEST_BYTES, Digests, Items
 from onward.data.ledger import Ledger
-from onward.data.order import Indices, derive_seed
+from onward.data.order import derive_seed
+from onward.data.snapshot import DataSnapshot
 from onward.errors import NothingNew, UsageError
 from onward.training.learning import Learning
 from onward.training.lessons import LoaderLessons
@@ -49,7 +50,6 @@ class Loaders:
         self._ledgers: dict[str, Ledger] = {}
         self._counts: dict[str, int | None] = {}
         self._facts: dict[str, dict[str, Any]] = {}
-        self._kept: dict[str, Indices] = {}
         self._saved: dict[str, Any] = {}
         self._new_increment = False
         self._marks: dict[str, tuple[int, int]] = {}
@@ -73,43 +73,38 @@ class Loaders:
     ) -> Any:
         """See `Run.loader`."""
         name = self._free_name(name, "loader")
-        items = _items_of(dataset, ids)
-        if items.count == 0:
-            raise UsageError("the dataset is empty", do="give it items before training")
+        items, names = _items_of(dataset, ids)
         if only_new and items.kind == "counted":
             raise UsageError(
                 "only_new=True needs ids",
                 why="without them nobody could tell new items from those of the last time",
-                do="give ids=: one per item, or ids=\"content\"",
+                do='give ids=: one per item, or ids="content"',
             )
+        self._learning.judging.refuse_leaks(items, names)
         digests = partial(_digests_of, items)
         ledger, removed = self._ledger(
             name, items, digests=digests, holdout=holdout, only_new=only_new
         )
-        pinned = ledger.pinned_items(items)
-        held = self._learning.held_out(digests, items.count)
-        kept = np.flatnonzero(~held[pinned.new])
-        new, old = pinned.new[kept], pinned.old[~held[pinned.old]]
+        pinned = ledger.pinned_items(items, names=names)
         loader = self._module().Loader(
             dataset,
             batch_size=batch_size,
-            new=new,
-            old=old,
+            new=pinned.new,
+            old=pinned.old,
             seed=self._seed,
             increment=self._increment,
             replay=replay,
             **options,
         )
         self._ledgers[name] = ledger
-        self._kept[name] = kept
         self._counts[name] = items.count
         self._facts[name] = {
-            "new": len(new), "known": ledger.known, "digest": _digest_of(items),
-            **self._facts.get(name, {}),
+            "new": len(pinned.new), "known": ledger.known, "digest": _digest_of(items),
+            **_changes_of(ledger), **self._facts.get(name, {}),
         }  # fmt: skip
         self._learning.teach(
             LoaderLessons(
-                loader, new, _labels_of(dataset, labels, items.count), items,
+                loader, pinned.new, _labels_of(dataset, labels, items.count), digests,
                 self._learning.learner.reading, derive_seed(self._seed, self._increment), raw,
             ),
             known=ledger.known,
@@ -125,14 +120,18 @@ class Loaders:
         self, name: str, dataset: Any, *, ids: Any, clusters: Any, collate_fn: Any
     ) -> None:
         """See `Run.holdout`."""
-        items = _items_of(dataset, "content" if ids is None else ids)
+        items, _ = _items_of(dataset, ids, otherwise="content")
         loader = self._module().Loader(dataset, seed=0, increment=0, collate_fn=collate_fn)
-        self._learning.judging.declare(
+        judging = self._learning.judging
+        judging.declare(
             name,
             loader,
             items=items,
             clusters=None if clusters is None else np.asarray(clusters, np.int64),
         )
+        for ledger in self._ledgers.values():
+            if ledger.kind == items.kind:
+                judging.refuse_leaks(items.at(np.flatnonzero(ledger.seen(items))))
 
     def users(self, loader: Any, *, name: str) -> Any:
         """See `Run.batches`."""
@@ -161,21 +160,25 @@ class Loaders:
             ledger.load_state_dict(saved)
             if not self._new_increment:
                 return ledger, nothing
-            if ledger.pinned is not None:
+            if ledger.pinned is not None:  # saved before what was met was told
                 ledger.learn_pinned()
         held = self._learning.held_out(digests, items.count)
-        new = ledger.new_items(items)
-        if saved is not None and not len(new[~held[new]]):
-            if not self._again:
-                raise nothing_new(f"all {items.count:,} items of the dataset are learned")
-            ledger = Ledger()
-            new = ledger.new_items(items)
         if holdout:
-            cut = self._learning.judging.cut_out(new[~held[new]], digests(), share=holdout)
-            held[cut] = True
-        removed = nothing
-        ledger.pin(items)
-        return ledger, removed
+            new = ledger.new_items(items)
+            held |= self._learning.judging.cut_out(
+                new[~held[new]], digests, share=holdout,
+                kind="identified" if items.kind == "counted" else items.kind,
+            )  # fmt: skip
+        try:
+            delta = ledger.pin(
+                items, eligible=~held if held.any() else None, again=self._again,
+                partial=only_new,
+            )  # fmt: skip
+        except NothingNew as error:
+            print(f"onward: {error}", flush=True)
+            raise
+        self._facts[name] = {"held_out": int(held.sum())}
+        return ledger, nothing if only_new else delta.removed
 
     def _register(self, name: str, loader: Any) -> Any:
         saved = self._saved.get(name)
@@ -233,9 +236,8 @@ class Loaders:
     def learn(self) -> None:
         """The increment is over: what its budget met is known now, the rest stays new."""
         for name, ledger in self._ledgers.items():
-            met = self._loaders[name].met()
             if ledger.pinned is not None:
-                ledger.learn_pinned()
+                ledger.learn_pinned(self._loaders[name].met())
 
     def within_batches(self) -> bool:
         """Whether the loop is among the batches that it trains on, or uses no loader at all.
@@ -327,20 +329,30 @@ class Loaders:
             raise nothing_new("every dataset has as many items as when the model was finished")
 
 
-def _items_of(dataset: Any, ids: Any) -> Items:
-    """What the items of a dataset are known by: a source says so itself."""
+def _items_of(
+    dataset: Any, ids: Any, *, otherwise: str | None = None
+) -> tuple[Items, Sequence[str] | None]:
+    """What the items of a dataset are known by, and their names: a source says so itself."""
     if ids is None and callable(snapshot := getattr(dataset, "snapshot", None)):
-        items = getattr(snapshot(), "identified", None)
-        if isinstance(items, Items):
-            return items
-    if ids is None:
-        return Items.counted(_length(dataset))
-    return identify(dataset, ids)
+        found = snapshot()
+        if isinstance(found, DataSnapshot):
+            return found.identified, found.names
+    items = identify(dataset, otherwise if ids is None else ids)
+    return items, None
+
+
+def _changes_of(ledger: Ledger) -> dict[str, int]:
+    changes = ledger.changes
+    if changes is None:
+        return {}
+    return {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
 
 
 def _digests_of(items: Items) -> Digests:
     """16 bytes for each item; counted ones are known by their number."""
-    found = items if items.digests is not None else Items.identified(range(items.count))
+    found = items
+    if items.digests is None:  # under names that no script would give
+        found = Items.identified(b"\0item %d" % number for number in range(items.count))
     assert found.digests is not None
     return found.digests
 
@@ -372,17 +384,6 @@ def _labels_of(dataset: Any, labels: Any, count: int) -> npt.NDArray[np.int64] |
 
 def _position(loader: Any) -> tuple[int, int]:
     return loader.epoch, loader.batches_taken
-
-
-def _length(dataset: Any) -> int:
-    try:
-        return len(dataset)
-    except TypeError as error:
-        raise UsageError(
-            f"run.loader needs a dataset with a length; {type(dataset).__name__} has none",
-            why="items are found again by their index",
-            do="give a map-style dataset, or pass your own loader of the stream to run.batches",
-        ) from error
 
 
 def nothing_new(why: str) -> NothingNew:
