@@ -109,7 +109,7 @@ class _Process:
     def _drawn(self, step: int) -> Indices:
         """New items and, as the sampler shares them out, slots of the memory."""
         size, new = self.loop.batch_size, self.lessons.new
-        slots = np.empty(0, np.int64) if self.memory is None else self.memory.filled
+        slots = np.empty(0, np.int64) if self.memory is None else self.memory.slots
         known = sum(len(part) for part in self.loop.increments[: self.increment - 1])
         if self.sampler is not None and len(slots):
             size = round(size * self.sampler.share(Counts(len(new), len(slots), known)))

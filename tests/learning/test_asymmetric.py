@@ -11,8 +11,8 @@ from onward.learning.asymmetric import AsymmetricCrossEntropy
 from tests.learning.models import batch_of, mlp, setting
 
 
-def begun(increment=2):
-    hook = AsymmetricCrossEntropy()
+def begun(increment=2, against_all=0.0):
+    hook = AsymmetricCrossEntropy(against_all=against_all)
     hook.begin(setting(mlp(), increment=increment))
     return hook
 
@@ -54,6 +54,18 @@ def test_the_sum_with_the_loops_cross_entropy_is_the_ace_loss(labels, slots):
     torch.testing.assert_close(total, ace)
     (found,) = torch.autograd.grad(total, outputs)
     torch.testing.assert_close(found, torch.autograd.grad(ace, outputs)[0])
+
+
+def test_a_share_of_the_loss_may_stay_plain():
+    """It is a mean of both losses; all of it plain is no penalty."""
+    outputs, labels, slots = drawn(), torch.tensor([3, 4, 3, 0, 1, 2]), [-1, -1, -1, 5, 9, 0]
+    batch = batch_of(outputs, labels, slots)
+    plain, ace = cross_entropy(outputs, labels), wanted(outputs, labels, slots)
+    found = plain + begun(against_all=0.25).penalty(outputs, batch)
+    torch.testing.assert_close(found, 0.25 * plain + 0.75 * ace)
+    assert begun(against_all=1.0).penalty(outputs, batch).item() == 0
+    with pytest.raises(UsageError, match="against_all"):
+        AsymmetricCrossEntropy(against_all=1.5)
 
 
 def test_new_items_leave_absent_classes_alone():

@@ -48,6 +48,11 @@ class MixedOrder:
         self._new = _Stream(new, seed, increment, "new", shuffle)
         self._old = _Stream(old, seed, increment, "old", shuffle)
 
+    @property
+    def has_new(self) -> bool:
+        """Whether batches hold new items at all."""
+        return self._share > 0
+
     def batch(self, k: int) -> list[int]:
         """The items of batch k."""
         return next(self.batches(k, k + 1))

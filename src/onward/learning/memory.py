@@ -52,7 +52,7 @@ class Memory:
         self._structure: Any = None
         self._columns: list[npt.NDArray[Any]] | None = None
         self._loose: dict[int, Any] = {}  # samples that do not fit the columns
-        self._beside: dict[str, npt.NDArray[Any]] = {}
+        self._beside: dict[str, dict[str, npt.NDArray[Any]]] = {}
 
     # What it holds.
 
@@ -77,7 +77,7 @@ class Memory:
     @property
     def size_bytes(self) -> int:
         """What the samples take, with what is kept beside them."""
-        columns = [*(self._columns or []), *self._beside.values()]
+        columns = [*(self._columns or []), *self._columns_beside()]
         loose = sum(leaf.nbytes for _, leaves in self._loose.values() for leaf in leaves)
         return sum(column.nbytes for column in columns) + loose
 
@@ -96,22 +96,12 @@ class Memory:
             return None
         return batched(self._structure, [column[slots] for column in self._columns], tensor)
 
-    def beside(
-        self, name: str, *, shape: tuple[int, ...] | None = None, dtype: str = "<f4"
-    ) -> npt.NDArray[Any] | None:
-        """What is kept beside each slot under `name`: an array [capacity, …], live.
+    def beside(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """Columns that a hook keeps with the samples, under its name: arrays [capacity, …], live.
 
-        With `shape`, that of one slot's entry, it is made where there is none, and widened with
-        zeros where entries were smaller. None where there is none.
+        Row s belongs to slot s; it is set to zero when the slot is emptied or filled anew.
         """
-        found = self._beside.get(name)
-        if shape is None or (found is not None and found.shape[1:] == shape):
-            return found
-        wider = np.zeros((self.capacity, *shape), dtype)
-        if found is not None:
-            wider[(slice(None), *(slice(size) for size in found.shape[1:]))] = found
-        self._beside[name] = wider
-        return wider
+        return self._beside.setdefault(name, {})
 
     # What changes it.
 
@@ -158,7 +148,7 @@ class Memory:
             "columns": self._columns,
             "loose": {slot: [structure, leaves] for slot, (structure, leaves)
                       in sorted(self._loose.items())},
-            "beside": dict(self._beside),
+            "beside": {name: dict(columns) for name, columns in self._beside.items()},
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -185,7 +175,10 @@ class Memory:
         self._columns = None if columns is None else [np.array(column) for column in columns]
         self._loose = {int(slot): (structure, [np.array(leaf) for leaf in leaves])
                        for slot, (structure, leaves) in state_dict["loose"].items()}  # fmt: skip
-        self._beside = {name: np.array(value) for name, value in state_dict["beside"].items()}
+        self._beside = {
+            name: {key: np.array(column) for key, column in columns.items()}
+            for name, columns in state_dict["beside"].items()
+        }
 
     # Details.
 
@@ -222,9 +215,12 @@ class Memory:
         self._increments[slot] = increment
 
     def _clear(self, slot: int) -> None:
-        for array in [*(self._columns or []), *self._beside.values(), self._digests]:
+        for array in [*(self._columns or []), *self._columns_beside(), self._digests]:
             array[slot] = 0
         self._loose.pop(slot, None)
         self._filled[slot] = False
         self._labels[slot] = _NO_LABEL
         self._increments[slot] = 0
+
+    def _columns_beside(self) -> list[npt.NDArray[Any]]:
+        return [column for columns in self._beside.values() for column in columns.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from onward.errors import Mismatch, UsageError
 from onward.frameworks.torch_modules import plain_name, unwrap
+from onward.learning.maths import Maths
 
 
 class TorchMaths:
@@ -21,6 +23,9 @@ class TorchMaths:
 
     def tensor(self, array: npt.NDArray[Any], *, like: Tensor) -> Tensor:
         return self.placed(torch.from_numpy(np.ascontiguousarray(array)), like=like)
+
+    def host_tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array))
 
     def placed(self, tensor: Tensor, *, like: Tensor) -> Tensor:
         return tensor if tensor.device == like.device else tensor.to(like.device, non_blocking=True)
@@ -123,13 +128,13 @@ class TorchMaths:
     def integrate(
         self, parameters: Sequence[Tensor], *, previous: Sequence[Tensor], path: Sequence[Tensor]
     ) -> None:
+        # Everything in place: memory for large tensors, fresh at every step, costs more than sums.
+        torch._foreach_sub_(list(previous), list(parameters))
         gradients = [value.grad for value in parameters if value.grad is not None]
-        moved = [index for index, value in enumerate(parameters) if value.grad is not None]
-        if moved:
-            walked = torch._foreach_sub(
-                [parameters[index] for index in moved], [previous[index] for index in moved]
-            )
-            torch._foreach_addcmul_([path[index] for index in moved], gradients, walked, value=-1)
+        if gradients:
+            has = [value.grad is not None for value in parameters]
+            back = list(itertools.compress(previous, has))
+            torch._foreach_addcmul_(list(itertools.compress(path, has)), gradients, back)
         torch._foreach_copy_(list(previous), list(parameters))
 
     def squared_gradients(
@@ -153,6 +158,9 @@ class TorchMaths:
         return dict(zip(parameters, sums, strict=True))
 
 
+maths: Maths = TorchMaths()
+
+
 class _Pull(torch.autograd.Function):
     """A few fused kernels over all parameters; left to autograd it takes several for each one."""
 
@@ -169,8 +177,8 @@ class _Pull(torch.autograd.Function):
         ctx.strength = strength
         ctx.save_for_backward(*weighted)
         # No term is negative, so that their sum is their 1-norm, which exists as a fused kernel.
-        terms = torch._foreach_norm(torch._foreach_mul(weighted, away), 1)
-        return torch.stack(terms).sum() * strength
+        torch._foreach_mul_(away, weighted)
+        return torch.stack(torch._foreach_norm(away, 1)).sum() * strength
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
