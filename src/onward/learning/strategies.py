@@ -33,9 +33,7 @@ def er(memory: int | Memory, *, policy: Policy = "reservoir") -> list[Hook]:
     return [MemoryReplay(_memory(memory, policy))]
 
 
-def der_pp(
-    memory: int | Memory, *, alpha: float = 0.5, policy: Policy = "reservoir"
-) -> list[Hook]:
+def der_pp(memory: int | Memory, *, alpha: float = 0.5, policy: Policy = "reservoir") -> list[Hook]:
     """DER++: replay, and the answers that the model once gave (Buzzega et al. 2020)."""
     kept = _memory(memory, policy)
     return [MemoryReplay(kept), LogitReplay(alpha, memory=kept)]

@@ -15,6 +15,7 @@ from onward.errors import UsageError
 from onward.learning.evidence import Evidence
 from onward.learning.gate import Verdict, judge
 from onward.learning.holdouts import Holdouts, When
+from onward.repository.records import Scores
 
 Outcomes = npt.NDArray[Any]
 
@@ -150,12 +151,15 @@ class Judging:
             return None
         for name in self._places:
             self._score(name, when="after")
-        self.verdict = judge(
-            self.champion(),
-            Evidence.of(self.holdouts, increment=self._increment),
-            margin=self._margin,
-        )
+        champion = self.champion()
+        if champion is not None:
+            candidate = Evidence.of(self.holdouts, increment=self._increment)
+            self.verdict = judge(champion, candidate, margin=self._margin)
         return self.verdict
+
+    def row(self) -> Scores | None:
+        """This increment's row of the matrix, for its checkpoint's record."""
+        return self.holdouts.row(self.verdict.word if self.verdict is not None else "")
 
     @property
     def unreached(self) -> list[str]:
