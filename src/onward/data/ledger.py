@@ -86,6 +86,12 @@ class Ledger:
         return int(np.count_nonzero(self._statuses == WITHDRAWN))
 
     @property
+    def extent(self) -> int:
+        """Of counted items, the number from which on all are neither learned nor being learned."""
+        state = self._state
+        return state.entries if state.pin is None else max(state.entries, state.pin.total)
+
+    @property
     def kind(self) -> Kind | None:
         """How the items are known; `None` before the first."""
         return self._state.kind
@@ -134,12 +140,16 @@ class Ledger:
         """
         return self.learned(items) | self.learning(items)
 
-    def seen_keys(self, keys: Digests) -> Flags:
-        """For each key, uint8 [n, 8 or more], whether some content under it counts as seen."""
+    def seen_keys(self, keys: Digests) -> tuple[Flags, Flags]:
+        """For each key, uint8 [n, 16], whether some content under it is learned, and being learned.
+
+        The first 8 bytes of each count. There are no keys in ledgers of other kinds.
+        """
         if self._state.kind != "keyed":
-            return np.zeros(len(keys), np.bool_)
-        sought, _ = halves(np.concatenate([keys[:, :8], keys[:, :8]], axis=1))
-        return contained(sought, halves(self._digests)[0])
+            return np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.bool_)
+        sought, known = halves(keys)[0], halves(self._digests)[0]
+        entries = self._state.entries
+        return contained(sought, known[:entries]), contained(sought, known[entries:])
 
     # What is new.
 
