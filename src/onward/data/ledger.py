@@ -98,11 +98,11 @@ class Ledger:
 
     def withdrawn_items(self) -> Items:
         """The known items that are gone from the data, as of the last increment."""
-        return self._with_status(WITHDRAWN)
+        return Items.counted(0) if self.kind == "counted" else self._with_status(WITHDRAWN)
 
     def current_items(self) -> Items:
         """The known items that were in the data when the last increment began."""
-        if self._state.kind == "counted":
+        if self.kind == "counted":
             return Items.counted(self._state.entries)
         return self._with_status(CURRENT)
 
