@@ -18,6 +18,7 @@ from onward.data.items import Items
 from onward.data.ledger import Ledger
 from onward.data.order import derive_seed, permutation
 from onward.data.segments import appended, marks_of, merge_marks, statuses_of
+from onward.errors import DataError, NothingNew
 from tests.data.ledgers import digests, keyed, learned, reloaded
 
 Data = Mapping[str, int]
@@ -134,6 +135,33 @@ def test_any_history_of_keyed_data_has_the_deltas_of_the_model(
         learned_contents = {content for _, content in model.entries}
         probe = keyed({f"other {i}": i for i in range(12)})
         assert ledger.seen(probe).tolist() == [i in learned_contents for i in range(12)]
+
+
+@given(datasets, datasets, datasets, st.integers(0, 255), st.booleans())
+def test_an_unfinished_increment_meets_the_same_contents_in_the_same_order(
+    before: Data, data: Data, more: Data, mask: int, again: bool
+) -> None:
+    """The resume law: whatever is added, copied or moved meanwhile, and whatever is held out."""
+    ledger = learned(keyed(before))
+    eligible = np.array([bool(mask >> i & 1) for i in range(len(data))])
+    try:
+        ledger.pin(keyed(data), eligible=eligible, again=again)
+    except (NothingNew, DataError):
+        return
+    pinned = ledger.pinned_items(keyed(data))
+    for index in np.concatenate([pinned.new, pinned.old]):
+        content = list(data.values())[index]
+        assert any(c == content and e for c, e in zip(data.values(), eligible, strict=True))
+    assert ledger.pinned == len(pinned.new)
+    assert again or not len(pinned.old) or set(pinned.old) <= set(ledger.delta(keyed(data)).known)
+    grown = {f"copied {key}": content for key, content in (*more.items(), *data.items())}
+    grown |= dict(reversed(data.items()))
+    other = reloaded(ledger).pinned_items(keyed(grown))
+    for now, then in ((other.new, pinned.new), (other.old, pinned.old)):
+        contents = [list(data.values())[i] for i in then]
+        assert [list(grown.values())[i] for i in now] == contents
+    if not again:
+        assert [list(grown)[i] for i in other.new] == [list(data)[i] for i in pinned.new]
 
 
 @given(st.lists(st.sets(st.integers(0, 20), min_size=1), max_size=6))

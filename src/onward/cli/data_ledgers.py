@@ -51,11 +51,16 @@ def ledgers_in(
 ) -> FoundLedgers:
     """The ledgers of the checkpoint of this name, or only the one of the loader that is named.
 
+    What a finished increment was about is learned, although the ledger says so only in the next.
     Raises `DataError` if there are none, `UsageError` if there is none of this name.
     """
 
     def read(found: Found) -> FoundLedgers:
-        return FoundLedgers(found, read_ledgers(repository.store, found.manifest))
+        ledgers = read_ledgers(repository.store, found.manifest)
+        if found.commit.finished:
+            for ledger in ledgers.values():
+                settled(ledger)
+        return FoundLedgers(found, ledgers)
 
     held = using(repository, checkpoint, read, **best)
     if not held.ledgers:
