@@ -60,15 +60,15 @@ class LocalFile:
 
     __slots__ = ("_held", "_holds", "_modified", "name", "path")
 
-    def __init__(self, path: str, name: str, *, holds: bool = False) -> None:
+    def __init__(self, path: str, name: str, holds: bool = False) -> None:
         self.path = path
         self.name = name
         self._holds = holds  # whether reading pieces keeps it open
         self._held: int | None = None
         self._modified = (0, 0)
 
-    def __reduce__(self) -> tuple[type[LocalFile], tuple[str, str]]:
-        return LocalFile, (self.path, self.name)  # an open file stays in its process
+    def __reduce__(self) -> tuple[type[LocalFile], tuple[str, str, bool]]:
+        return LocalFile, (self.path, self.name, self._holds)  # an open file stays in its process
 
     def __del__(self) -> None:
         if self._held is not None:
@@ -112,7 +112,7 @@ class LocalFile:
         except OSError as error:
             raise self._unreadable(error) from error
         finally:
-            if file != self._held:
+            if not self._holds:
                 os.close(file)
 
     def _opened(self, stamp: Stamp) -> int:

@@ -59,7 +59,7 @@ class Folder:
         self.path = Path(location.prefix)
         self._read = read
         self._files = local_files(self.path, pattern)
-        self._cache = cache_folder(cache, "files", os.path.realpath(self.path), pattern)
+        self._cache = cache_folder(cache, "files", os.path.realpath(self.path))
         self.classes: list[str] = []
         """The names of the classes, by index."""
         self.labels: npt.NDArray[np.int64] | None = None

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from onward.data.content import canonical, digest_of_content
+from onward.data.content import ENCODERS, canonical, digest_of_content
 from onward.data.files import DataFile, Stamp
 from onward.data.items import DIGEST_BYTES, Digests, digest_of_id
 from onward.errors import DataError
@@ -122,6 +122,27 @@ class Digester:
         self._contents = bytearray()
         self._keys = bytearray()
 
+    def add_values(
+        self, columns: Mapping[str, Sequence[Any]], keys: Sequence[Any], places: Sequence[int]
+    ) -> None:
+        """Rows whose values are given by column."""
+        try:
+            encoded = {
+                name: [
+                    ENCODERS.get(value.__class__, canonical)(value).decode("latin-1")
+                    for value in values
+                ]
+                for name, values in columns.items()
+            }
+        except DataError:
+            for values, place in zip(zip(*columns.values(), strict=True), places, strict=True):
+                canonical(
+                    dict(zip(columns, values, strict=True)),
+                    f"{self._unit} {place} of {self._where}: the row",
+                )
+            raise
+        self.add_columns(encoded, keys, places)
+
     def add_columns(
         self,
         columns: Mapping[str, Iterable[str]],
@@ -146,7 +167,9 @@ class Digester:
     def add_rows(self, rows: Sequence[Row], places: Sequence[int]) -> None:
         """Rows one by one, whose columns may differ."""
         for row, place in zip(rows, places, strict=True):
-            content = canonical(self._chosen.of(row), f"{self._unit} {place} of {self._where}: row")
+            content = canonical(
+                self._chosen.of(row), f"{self._unit} {place} of {self._where}: the row"
+            )
             self._contents += digest_of_content(content)
         self._add_keys(([row.get(name) for name in self._chosen.key] for row in rows), places)
 

@@ -166,7 +166,7 @@ class Table:
         return self._format.row(self._files[file], stamp, rows, place)
 
     def _check_columns(self, first: Rows, rows: Rows, file: DataFile) -> None:
-        if set(rows.columns) != set(first.columns):
+        if self._chosen.columns is None and set(rows.columns) != set(first.columns):
             raise DataError(
                 f"{file.where} has other columns than {self._files[0].where}",
                 why=f"only one of them has {sorted(set(rows.columns) ^ set(first.columns))}",
@@ -257,6 +257,8 @@ def _tables_at(where: Where, format: str | None) -> list[DataFile]:
                 do='say which format they have, such as format="csv"',
             )
         return tables
+    if len(files) > 1:
+        return [file for file in files if format_of(file.name) == format] or files
     return files
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from onward.data.content import ENCODERS, canonical
 from onward.data.files import DataFile, Stamp
 from onward.data.rows import Chosen, Digester, Lines, Row, Rows
 from onward.errors import DataError
@@ -70,14 +69,8 @@ class Jsonl:
         if chosen is None and (not names or any(row.keys() != names for row in rows)):
             digester.add_rows(rows, places)
             return
-        digester.add_columns(
-            {
-                name: [
-                    ENCODERS.get(value.__class__, canonical)(value).decode("latin-1")
-                    for value in [row[name] for row in rows]
-                ]
-                for name in (names if chosen is None else chosen)
-            },
+        digester.add_values(
+            {name: [row[name] for row in rows] for name in (names if chosen is None else chosen)},
             [[row[name] for row in rows] for name in self._chosen.key],
             places,
         )
