@@ -109,12 +109,13 @@ def test_a_damaged_cache_only_costs_reading(data: Path, damage: str) -> None:
         assert snapshot(data) == (first, [])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_cache_that_cannot_be_written_is_no_error(data: Path, tmp_path: Path) -> None:
     """A snapshot is then only slower."""
     fill(data)
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o500)
+    if os.access(cache, os.W_OK):
+        pytest.skip("this user may write everywhere")
     assert Folder(data, cache=cache).snapshot() == Folder(data).snapshot()
 
 

@@ -88,6 +88,8 @@ def test_rows_are_dicts_and_their_content_is_what_the_table_gives(
     assert table[-1] == ROWS[-1]
     with pytest.raises(IndexError):
         table[4]
+    with pytest.raises(TypeError):
+        table[1:2]  # type: ignore[misc]
     found = table.snapshot()
     assert (found.items, found.identified.kind, [*found.names]) == (
         4,
@@ -223,6 +225,30 @@ def test_a_table_that_changes_after_it_was_scanned_gives_no_other_rows(
         table[0]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("reads_before", [True, False])
+def test_a_table_may_be_appended_to_while_it_is_learned(
+    written: Callable[..., Path], suffix: str, reads_before: bool
+) -> None:
+    """Its rows stay those it had; only a row that is no longer itself is an error."""
+    path = written(ROWS, f"t.{suffix}")
+    with path.open("ab") as file:
+        file.write(b"\n")
+    table = Table(path, key="id")
+    assert len(table) == 4
+    assert not reads_before or table[0] == ROWS[0]
+    with path.open("ab") as file:
+        file.write(b'{"id": "new"}\n' if suffix == "jsonl" else b"new,2,3\n")
+    assert [*table] == ROWS
+    path.write_bytes(path.read_bytes().replace(b"one", b"two"))
+    with pytest.raises(DataChanged, match="its row 1 is another than at first"):
+        table[0]
+    assert table[1] == ROWS[1]
+    path.write_bytes(path.read_bytes()[:70])
+    with pytest.raises(DataChanged, match="its row 3 is another than at first"):
+        table[2]
+
+
 @every_format
 def test_a_table_without_rows_is_empty(written: Callable[..., Path], suffix: str) -> None:
     """An empty file among others is none."""
@@ -293,6 +319,8 @@ def test_the_format_must_be_clear(written: Callable[..., Path], data: Path) -> N
         Table(data / "none-*.csv")
     with pytest.raises(UsageError, match="format is 'xml'"):
         Table(plain, format="xml")
+    with pytest.raises(DataError, match="the data is empty"):
+        Table([])
     for bad in ([], ["id", "id"], [1]):
         with pytest.raises(UsageError, match="names of columns"):
             Table(plain, format="csv", key=bad)  # type: ignore[arg-type]

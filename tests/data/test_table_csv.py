@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from onward.data import Table
+from onward.data.content import canonical, digest_of_content
 from onward.errors import DataError
 
 
@@ -98,3 +102,30 @@ def test_tabs_separate_as_well(data: Path) -> None:
     """In files that say so by their names."""
     (data / "t.tsv").write_text("a\tb\n1,5\t2\n")
     assert Table(data / "t.tsv")[0] == {"a": "1,5", "b": "2"}
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
+    ['"', ",", "\r\n", "\n"]
+)
+
+
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1), end=st.sampled_from(["\n", "\r\n"]))
+def test_what_python_writes_is_what_the_table_gives(
+    data: Path, rows: list[tuple[str, str]], end: str
+) -> None:
+    """Whatever is in the values, and however lines end."""
+    path = data / "t.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator=end)
+        writer.writerows([("a", "b"), *rows])
+    table = Table(path, cache=data)
+    assert [(row["a"], row["b"]) for row in table] == rows
+    digests = table.snapshot().identified.digests
+    assert digests is not None
+    firsts = {row: index for index, row in reversed([*enumerate(rows)])}
+    for (first, second), index in firsts.items():
+        expected = digest_of_content(canonical({"a": first, "b": second}))
+        assert digests[index].tobytes() == expected

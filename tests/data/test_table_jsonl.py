@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from onward.data import Table
 from onward.data.content import canonical, digest_of_content
@@ -96,3 +99,34 @@ def test_a_key_is_known_by_its_text(table: Callable[..., Table]) -> None:
     """So that `onward data seen 1` is clear: 1 and "1" in one table are one key."""
     with pytest.raises(DataError, match="1 of 2 rows have a key that another row has: '1'"):
         table(b'{"a": 1}\n{"a": "1"}\n', key="a").snapshot()
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abé"), inner),
+)
+
+
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from("abé"), VALUES), min_size=1, unique_by=repr),
+    escapes=st.booleans(),
+)
+def test_what_python_writes_is_what_the_table_gives(
+    data: Path, rows: list[dict[str, object]], escapes: bool
+) -> None:
+    """Whatever is in the values."""
+    path = data / "t.jsonl"
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=escapes) for row in rows))
+    table = Table(path, cache=data)
+    assert repr([*table]) == repr(rows)
+    digests = table.snapshot().identified.digests
+    assert digests is not None
+    known = {digest.tobytes() for digest in digests}
+    assert all(digest_of_content(canonical(row)) in known for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -69,7 +70,12 @@ class Rows:
 
 
 class Format(Protocol):
-    """How one kind of table file is read."""
+    """How one kind of table file is read.
+
+    `rereads` says that a row is read from the file each time, which may have changed meanwhile.
+    """
+
+    rereads: bool
 
     def scan(self, file: DataFile, stamp: Stamp) -> Rows:
         """Reads all of a file. Raises `DataError` with the file, the line and the reason."""
@@ -87,13 +93,14 @@ class Chosen:
 
     def check(self, present: Sequence[str], where: str) -> None:
         """Raises `DataError` where a file lacks columns, or has two of one name."""
-        twice = sorted({name for name in present if present.count(name) > 1})
+        twice = sorted(name for name, count in Counter(present).items() if count > 1)
         if twice:
             raise DataError(
                 f"{where} has two columns of one name: {', '.join(map(repr, twice))}",
                 do="give every column its own name",
             )
-        lacking = [name for name in (*self.key, *(self.columns or ())) if name not in present]
+        there = set(present)
+        lacking = [name for name in (*self.key, *(self.columns or ())) if name not in there]
         if lacking:
             raise DataError(
                 f"{where} has no column {', '.join(map(repr, lacking))}",

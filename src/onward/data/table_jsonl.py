@@ -20,6 +20,8 @@ class Jsonl:
     NaN and infinities are not JSON. Of a name that an object has twice the last value counts.
     """
 
+    rereads = True
+
     def __init__(self, chosen: Chosen) -> None:
         self._chosen = chosen
 
@@ -40,7 +42,7 @@ class Jsonl:
 
     def row(self, file: DataFile, stamp: Stamp, rows: Rows, index: int) -> Row:
         start, end = rows.starts[index : index + 2].tolist()
-        row: Row = _decode(file.read_at(stamp, start, end - start).removeprefix(b"\xef\xbb\xbf"))
+        row: Row = _decode(file.read_at(start, end - start).removeprefix(b"\xef\xbb\xbf"))
         return row
 
     def _parsed(self, texts: list[tuple[int, bytes]], file: DataFile) -> list[Row]:

@@ -24,6 +24,8 @@ class Parquet:
     To give rows, the wanted columns of a file are kept in memory from the first on.
     """
 
+    rereads = False
+
     def __init__(self, chosen: Chosen) -> None:
         self._chosen = chosen
         self._arrow, self._parquet = _imported("pyarrow"), _imported("pyarrow.parquet")
