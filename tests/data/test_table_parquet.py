@@ -121,6 +121,12 @@ def test_two_columns_of_one_name_are_an_error(data: Path) -> None:
         len(Table(data / "t.parquet"))
 
 
+def test_a_file_without_columns_is_an_error(data: Path) -> None:
+    """However many rows it claims."""
+    with pytest.raises(DataError, match="has no columns"):
+        len(Table(write(data / "t.parquet")))
+
+
 @pytest.mark.parametrize("value", [1.5, True])
 def test_a_key_is_text_or_a_whole_number(data: Path, value: Any) -> None:
     """As in all formats; the place is told by the row."""

@@ -18,9 +18,9 @@ _NO_STARTS = np.empty(0, np.int64)
 
 
 class Parquet:
-    """Parquet files. Numbers, text, bytes, lists and structs come as Python's own, times as NumPy's
-    `datetime64` and `timedelta64`, in the resolution of the file.
+    """Numbers, text, bytes, lists and structs as Python's own, times as NumPy's.
 
+    Those are `datetime64`, and `timedelta64` for times of day, in the resolution of the file.
     To give rows, the wanted columns of a file are kept in memory from the first on.
     """
 
@@ -41,6 +41,8 @@ class Parquet:
             self._chosen.check(names, file.where)
             columns = names if self._chosen.columns is None else self._chosen.columns
             wanted = [name for name in names if name in (*columns, *self._chosen.key)]
+            if not wanted:
+                raise DataError(f"{file.where} has no columns", do="remove it from the data")
             first = 1
             for batch in opened.iter_batches(batch_size=_BATCH, columns=wanted):
                 if not batch.num_rows:
@@ -52,8 +54,6 @@ class Parquet:
                     range(first, first + batch.num_rows),
                 )
                 first += batch.num_rows
-            if not wanted:
-                raise DataError(f"{file.where} has no columns")
         file.open(stamp).close()  # still the same
         return digester.rows(_NO_STARTS, names)
 
