@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 4_000
 _MAX_GROUPS = 10_000
+_DRAWS_AT_ONCE = 1 << 16
 _CONTINUITY = 0.5
 
 
@@ -211,19 +212,22 @@ def _studentized(columns: Floats, mean: float, seed: int) -> Floats:
     """(resampled mean - mean) / resampled error; infinite where a resample shows no spread."""
     units = len(columns)
     stream = np.random.Philox(key=seed)
+    at_once = max(_DRAWS_AT_ONCE // units, 1)
+    offsets = np.repeat(np.arange(at_once, dtype=np.uint64) * np.uint64(units), units)
     totals = np.empty((RESAMPLES, columns.shape[1]))
-    for number in range(RESAMPLES):
-        # Half a raw word for each draw, scaled to the number of units (Lemire 2019).
-        words = stream.random_raw((units + 1) // 2).view(np.uint32)[:units]
-        drawn = (words.astype(np.uint64) * np.uint64(units)) >> np.uint64(32)
-        times = np.bincount(drawn.astype(np.int64), minlength=units).astype(np.float64)
-        totals[number] = times @ columns
+    for first in range(0, RESAMPLES, at_once):
+        # Half a raw word for each draw, scaled to the number of units.
+        words = stream.random_raw((units * at_once + 1) // 2).view(np.uint32)[: units * at_once]
+        drawn = ((words.astype(np.uint64) * np.uint64(units)) >> np.uint64(32)) + offsets
+        times = np.bincount(drawn.view(np.int64), minlength=units * at_once)
+        found = times.reshape(at_once, units).astype(np.float64) @ columns
+        totals[first : first + at_once] = found[: RESAMPLES - first]
     means, errors = _of_totals(totals, units)
     away = means - mean
     away = np.where(np.abs(away) > 1e-12, away, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = away / errors
-    return np.where(np.isnan(found), 0.0, found)
+        studentized = away / errors
+    return np.where(np.isnan(studentized), 0.0, studentized)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
