@@ -38,9 +38,9 @@ def der_pp(memory: Memory, *, alpha: float = 0.5) -> list[Hook]:
     return [MemoryReplay(memory), LogitReplay(alpha, memory=memory)]
 
 
-def er_ace(memory: Memory) -> list[Hook]:
+def er_ace(memory: Memory, *, against_all: float = 0.05) -> list[Hook]:
     """ER-ACE: replay, and new classes do not push old ones aside (Caccia et al. 2022)."""
-    return [MemoryReplay(memory), AsymmetricCrossEntropy()]
+    return [MemoryReplay(memory), AsymmetricCrossEntropy(against_all=against_all)]
 
 
 def lwf(*, weight: float = 1.0, temperature: float = 2.0) -> list[Hook]:
