@@ -1,6 +1,7 @@
 """Runs the speed benchmarks and prints a table: what, target, measured, spread.
 
-    python -m benchmarks [step] [loader] [import] [log] [open] [transfer] [--json FILE]
+    python -m benchmarks [step] [loader] [import] [log] [open] [transfer] [snapshot]
+                         [--json FILE]
 
 Timings depend on the machine: each is a median over repetitions, ratios are interleaved in one run.
 """
@@ -11,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import history, imports, loader, step, transfer
+from benchmarks import history, imports, loader, snapshot, step, transfer
 from benchmarks.measuring import Result, machine
 
 BENCHMARKS = {
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "log": history.measure_log,
     "open": history.measure_open,
     "transfer": transfer.measure,
+    "snapshot": snapshot.measure,
 }
 
 

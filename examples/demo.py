@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fashion_mnist import PART_ITEMS, write_parts
+from data.fashion_mnist import PART_ITEMS, write_parts
 from onward.errors import NotAnOutput
 from onward.repository import Commit, Repository, open_repository
 from onward.stores import open_store

@@ -30,7 +30,9 @@ OnwardError                    what happened, why, and what to do next
 ├── DataError                  what the model learns from
 │   ├── DataChanged            data of an unfinished increment is not what it was
 │   ├── UnknownLabel           a label that the model has no output for
+│   ├── Leak                   items of a frozen holdout are in the training data
 │   └── NothingNew             a finished model and no new data (exits with 0)
+├── Regression                 a candidate unlearned what the champion knew (exits with 3)
 └── JobError                   one attempt at a job could not be carried through
     └── TransferFailed         files could not be fetched or pushed
 
@@ -207,6 +209,14 @@ class UnknownLabel(DataError):
         self.labels = list(labels)
 
 
+class Leak(DataError):
+    """Items of a frozen holdout are in the training data; `count` says how many."""
+
+    def __init__(self, what: str, *, count: int, why: str = "", do: str = "") -> None:
+        super().__init__(what, why=why, do=do)
+        self.count = count
+
+
 class NothingNew(DataError, SystemExit):
     """The model has learned all of this data: nothing to do.
 
@@ -218,6 +228,12 @@ class NothingNew(DataError, SystemExit):
     def __init__(self, what: str, *, why: str = "", do: str = "") -> None:
         super().__init__(what, why=why, do=do)
         self.code = 0
+
+
+class Regression(OnwardError):
+    """A candidate that would lose what the champion knows was to be promoted."""
+
+    exit_code = 3
 
 
 class JobError(OnwardError):

@@ -86,12 +86,19 @@ class SeededBatches(Dataset[Any]):
         with self._isolated.seeded(seed):
             return self._load(wanted)
 
+    def one(self, seed: int, index: int) -> Any:
+        """A single item, not collated, with the randomness of `seed`."""
+        with self._isolated.seeded(seed):
+            return self.dataset[index]
+
     def _load(self, wanted: Any) -> Any:
         dataset = self.dataset
         if not self.batched:
             return self.collate_fn(dataset[wanted])
         if getitems := getattr(dataset, "__getitems__", None):
-            return self.collate_fn(getitems(wanted))
+            found = getitems(wanted)
+            # Whoever gives something else than a list of items has put the batch together already.
+            return self.collate_fn(found) if isinstance(found, list) else found
         return self.collate_fn([dataset[index] for index in wanted])
 
 

@@ -1,14 +1,21 @@
-"""The loader that Onward makes: what is new, with old items mixed in, in a resumable order."""
+"""The loader that Onward makes: what is new, with old items mixed in, in a resumable order.
+
+Items are numbered as the dataset numbers them; where a replay memory is attached, the numbers from
+`first_slot` on are its slots.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import default_collate
 
+from onward.data.mixing import MixedOrder
 from onward.data.order import (
     EpochOrder,
     Indices,
@@ -18,6 +25,7 @@ from onward.data.order import (
     replayed_items,
 )
 from onward.data.torch_fetching import Fetcher, SeededBatches
+from onward.data.torch_memory import Slots, WithMemory
 from onward.data.torch_position import PositionedLoader
 from onward.errors import UsageError
 
@@ -26,7 +34,10 @@ class Loader(PositionedLoader):
     """Batches of a map-style dataset; order and augmentations follow from `seed` and position.
 
     `new` and `old` are indices of the items to learn and to replay (`Ledger.pinned_items`); by
-    default every item is new. The options of workers are those of `torch.utils.data.DataLoader`,
+    default every item is new. With a number for `replay`, an epoch holds each new item once and that
+    many old ones for each of them. With `"uniform"`, whoever plans the increment says by `mix` what
+    share of a batch is new; an epoch then has room for each new item and one old beside it, and
+    goes on in a stream of all of them where the epoch before it ended. The options of workers are those of `torch.utils.data.DataLoader`,
     and change nothing but speed. A dataset with random generators of its own, other than the
     global ones of Python, NumPy and PyTorch, must see to their seeds itself.
 
@@ -46,7 +57,7 @@ class Loader(PositionedLoader):
         batch_size: int = 1,
         shuffle: bool = True,
         drop_last: bool = False,
-        replay: float = 1.0,
+        replay: float | Literal["uniform"] = 1.0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -66,22 +77,88 @@ class Loader(PositionedLoader):
         self._seed, self._increment = seed, increment
         self._new = np.arange(len(dataset), dtype=np.int64) if new is None else new
         self._old = np.empty(0, np.int64) if old is None else old
-        self._fetcher = Fetcher(
-            SeededBatches(dataset, collate_fn or default_collate, batched=True),
-            {
-                "num_workers": num_workers,
-                "pin_memory": pin_memory,
-                "timeout": timeout,
-                "worker_init_fn": worker_init_fn,
-                "multiprocessing_context": multiprocessing_context,
-                "prefetch_factor": prefetch_factor,
-                "persistent_workers": persistent_workers,
-            },
+        self.first_slot = len(dataset)
+        self.rows: list[int] = []
+        """The items of the batch that was handed out last, row by row."""
+        self.batch: Any = None
+        """That batch."""
+        self.samples = 0
+        """Rows handed out, in this process."""
+        self._mixed: MixedOrder | None = None
+        self._collate_fn = collate_fn
+        self._batches_of = SeededBatches(dataset, collate_fn or default_collate, batched=True)
+        self._options = {
+            "num_workers": num_workers,
+            "pin_memory": pin_memory,
+            "timeout": timeout,
+            "worker_init_fn": worker_init_fn,
+            "multiprocessing_context": multiprocessing_context,
+            "prefetch_factor": prefetch_factor,
+            "persistent_workers": persistent_workers,
+        }
+        self._fetcher = Fetcher(self._batches_of, self._options)
+
+    @property
+    def new(self) -> Indices:
+        """The items that the increment learns."""
+        return self._new
+
+    @property
+    def old(self) -> Indices:
+        """The items that are mixed in."""
+        return self._old
+
+    def attach(self, slots: Slots) -> None:
+        """Lets the numbers from `first_slot` on be these slots of a replay memory."""
+        dataset = WithMemory(self.dataset, slots, self._collate_fn)
+        self._batches_of = SeededBatches(dataset, self._collate_fn or default_collate, batched=True)
+        self._fetcher = Fetcher(self._batches_of, self._options)
+
+    def mix(self, old: Indices, share: float) -> None:
+        """From here on, this share of a batch is new, and the rest comes from `old`."""
+        self._old = old
+        self._mixed = MixedOrder(
+            self._new,
+            old,
+            share=share,
+            batch_size=self.batch_size,
+            seed=self._seed,
+            increment=self._increment,
+            shuffle=self.shuffle,
         )
 
+    def met(self) -> Indices | None:
+        """Which of the new items were handed out in this increment, by their place among them.
+
+        None where all of them were.
+        """
+        if self._mixed is not None:
+            if not self._mixed.has_new:
+                return None  # whoever mixes nothing new in has other ways to learn it
+            met = self._mixed.met(self.epoch * len(self) + self.batches_taken)
+        elif self.epoch or self.batches_taken >= len(self):
+            return None
+        else:
+            first = self.order(0).indices[: self.batches_taken * self.batch_size]
+            met = np.isin(self._new, first)
+        return None if met.all() else np.flatnonzero(met)
+
+    def load(self, indices: Indices, *, seed: int) -> Any:
+        """These items as a batch, here and now, with the randomness of `seed`."""
+        return self._batches_of[seed, [int(index) for index in indices]]
+
+    def raw(self, index: int, *, seed: int) -> Any:
+        """One item, not collated, with the randomness of `seed`."""
+        return self._batches_of.one(seed, index)
+
     def __len__(self) -> int:
-        replayed = replayed_items(len(self._new), len(self._old), self.replay)
-        return epoch_batches(len(self._new) + replayed, self.batch_size, drop_last=self.drop_last)
+        new, old = len(self._new), len(self._old)
+        replayed = min(new, old) if self.replay == "uniform" else self._replayed()
+        return epoch_batches(new + replayed, self.batch_size, drop_last=self.drop_last)
+
+    def _replayed(self) -> int:
+        assert self.replay != "uniform"
+        return replayed_items(len(self._new), len(self._old), self.replay)
 
     def order(self, epoch: int) -> EpochOrder:
         """The order in which `epoch` meets the items."""
@@ -92,15 +169,39 @@ class Loader(PositionedLoader):
             increment=self._increment,
             epoch=epoch,
             batch_size=self.batch_size,
-            replay=self.replay,
+            replay=1.0 if self.replay == "uniform" else self.replay,
             shuffle=self.shuffle,
             drop_last=self.drop_last,
         )
 
     def _batches(self, epoch: int, first: int) -> Iterator[Any]:
         seed = derive_seed(self._seed, self._increment, epoch)
-        jobs = zip(batch_seeds(seed, first), self.order(epoch).batches(first), strict=False)
-        return self._fetcher.fetch(jobs, seed=seed)
+        waiting: deque[list[int]] = deque()  # workers are ahead of what is handed out
+
+        def jobs() -> Iterator[tuple[int, list[int]]]:
+            for job in zip(batch_seeds(seed, first), self._indices(epoch, first), strict=False):
+                waiting.append(job[1])
+                yield job
+
+        for batch in self._fetcher.fetch(jobs(), seed=seed):
+            self.rows, self.batch = waiting.popleft(), batch
+            yield batch
+
+    def _handed_out(self) -> None:
+        self.samples += len(self.rows)
+
+    def _indices(self, epoch: int, first: int) -> Iterator[list[int]]:
+        if self._mixed is None:
+            return self.order(epoch).batches(first)
+        start = epoch * len(self)
+        batches = self._mixed.batches(start + first, start + len(self))
+        if not len(self._old) or self._old[-1] < self.first_slot:
+            return batches
+        return (sorted(batch, key=self._is_slot) for batch in batches)
+
+    def _is_slot(self, index: int) -> bool:
+        # Sorting keeps the order of equals: slots come last, where they are put beside the rest.
+        return index >= self.first_slot
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -115,11 +216,11 @@ class Loader(PositionedLoader):
         }
 
 
-def _check(batch_size: int, replay: float) -> None:
+def _check(batch_size: int, replay: float | str) -> None:
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}", do="give a number of items, 1 or more")
-    if not 0 <= replay < math.inf:
+    if replay != "uniform" and not (isinstance(replay, int | float) and 0 <= replay < math.inf):
         raise UsageError(
-            f"replay is {replay}",
+            f"replay is {replay!r}",
             do="give how many old items come with each new one: 0 for none, 1.0 for as many",
         )

@@ -18,9 +18,11 @@ class PositionedLoader(ABC):
     its epoch, because the loop's own epoch may not be over; the next iteration begins the next
     epoch. So does one that follows an iteration that was broken off.
 
+    `on_start` is called when an iteration begins, before anything is loaded.
     `on_first_batch` is called right before the first batch of an iteration is handed out (loaded
     already, so that loading cannot disturb what the hook sets up), or before the iteration ends if
-    no batch was left. `on_wait` is called before every batch is handed out.
+    no batch was left. `on_wait` is called before every batch is handed out. An iteration ends early
+    once `spent` says that the budget is.
     """
 
     def __init__(self) -> None:
@@ -28,6 +30,8 @@ class PositionedLoader(ABC):
         self.batches_taken = 0
         self.iterating = False
         """Whether a batch was handed out and the iteration has not ended."""
+        self.on_start: Callable[[], None] | None = None
+        self.spent: Callable[[], bool] | None = None
         self.on_first_batch: Callable[[], None] | None = None
         self.on_wait: Callable[[], None] | None = None
         self._placed = True
@@ -38,18 +42,23 @@ class PositionedLoader(ABC):
         self._placed = True
 
     def __iter__(self) -> Iterator[Any]:
+        if self.on_start is not None:
+            self.on_start()
         if not self._placed and self.batches_taken:
             self.start_at(self.epoch + 1)
         self._placed = False
         first = self.batches_taken
         try:
             for number, batch in enumerate(self._batches(self.epoch, first), first):
+                if self.spent is not None and self.spent():
+                    break
                 if self.on_wait is not None:
                     self.on_wait()
                 if number == first and self.on_first_batch is not None:
                     self.on_first_batch()
                 forget_spare_gaussian()
                 self.batches_taken = number + 1
+                self._handed_out()
                 self.iterating = True
                 yield batch
         finally:
@@ -87,6 +96,9 @@ class PositionedLoader(ABC):
     @abstractmethod
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a position within an epoch to mean the same."""
+
+    def _handed_out(self) -> None:
+        """A batch is about to be handed out, and counts as taken."""
 
     def _extra_state(self) -> dict[str, Any]:
         return {}

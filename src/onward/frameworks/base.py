@@ -6,7 +6,7 @@ It belongs to no framework, so the repository can store it without importing one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -169,6 +169,15 @@ class Framework(Protocol):
 
     def learning_rates(self, value: Any) -> list[float]:
         """The present learning rates if `value` is an optimizer, else an empty list."""
+
+    def set_learning_rates(self, value: Any, rates: Sequence[float]) -> None:
+        """Sets the learning rate of each parameter group of an optimizer."""
+
+    def forget_moments(self, value: Any) -> None:
+        """Lets an optimizer begin anew: nothing remembered for any parameter, rates as they are."""
+
+    def has_schedule(self, objects: Mapping[str, Any]) -> bool:
+        """Whether one of the objects decides on learning rates."""
 
     def evaluating(self, objects: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Models in evaluation mode and no gradients, as they were before afterwards."""

@@ -12,7 +12,7 @@ kind of object becomes in a tree:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,8 @@ __all__ = [
     "differences_for_new_budget",
     "differences_in_weights",
     "evaluating",
+    "forget_moments",
+    "has_schedule",
     "learning_rates",
     "name",
     "names_of_weights",
@@ -43,6 +45,7 @@ __all__ = [
     "restore_for_new_budget",
     "restore_randomness",
     "restore_weights",
+    "set_learning_rates",
     "version",
 ]
 
@@ -212,6 +215,25 @@ def learning_rates(value: Any) -> list[float]:
     if not isinstance(value, torch.optim.Optimizer):
         return []
     return [float(group["lr"]) for group in value.param_groups]
+
+
+def set_learning_rates(value: Any, rates: Sequence[float]) -> None:
+    """Sets the learning rate of each parameter group of an optimizer."""
+    for group, rate in zip(value.param_groups, rates, strict=True):
+        if isinstance(group["lr"], torch.Tensor):  # capturable: the kernels hold on to it
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def forget_moments(value: Any) -> None:
+    """Lets an optimizer begin anew: nothing remembered for any parameter, rates as they are."""
+    value.state.clear()
+
+
+def has_schedule(objects: Objects) -> bool:
+    """Whether one of the objects decides on learning rates."""
+    return any(isinstance(thing, LRScheduler) for thing in objects.values())
 
 
 @contextmanager

@@ -79,11 +79,13 @@ class Setting:
 @dataclass(frozen=True)
 class Counts:
     """How many items there are to mix: of this increment, old ones at hand (in the data, or in the
-    memory), and all that were ever learned before it."""
+    memory), and all that were ever learned before it; and how many rows the budget has."""
 
     new: int
     old: int
     known: int
+    draws: int | None = None
+    """Steps times rows of a batch; None where nobody knows."""
 
 
 class Lessons(Protocol):

@@ -20,6 +20,9 @@ class Maths(Protocol):
     def tensor(self, array: npt.NDArray[Any], *, like: Any) -> Any:
         """A constant with the values and dtype of `array`, where `like` is."""
 
+    def host_tensor(self, array: npt.NDArray[Any]) -> Any:
+        """A tensor on the host with the values and dtype of `array`, whose memory it may share."""
+
     def placed(self, tensor: Any, *, like: Any) -> Any:
         """The tensor where `like` is; itself if it is there already."""
 

@@ -18,7 +18,7 @@ from onward.learning.ewc import OnlineEWC
 from onward.learning.gdumb import GDumb
 from onward.learning.hooks import Hook
 from onward.learning.logits import LogitReplay
-from onward.learning.memory import Memory
+from onward.learning.memory import Memory, Policy
 from onward.learning.replay import MemoryReplay, NoReplay, UniformReplay
 from onward.learning.synaptic import SynapticIntelligence
 
@@ -28,19 +28,23 @@ def uniform() -> list[Hook]:
     return [UniformReplay()]
 
 
-def er(memory: Memory) -> list[Hook]:
+def er(memory: int | Memory, *, policy: Policy = "reservoir") -> list[Hook]:
     """Experience replay from a memory (Chaudhry et al. 2019), old and new in one batch."""
-    return [MemoryReplay(memory)]
+    return [MemoryReplay(_memory(memory, policy))]
 
 
-def der_pp(memory: Memory, *, alpha: float = 0.5) -> list[Hook]:
+def der_pp(memory: int | Memory, *, alpha: float = 0.5, policy: Policy = "reservoir") -> list[Hook]:
     """DER++: replay, and the answers that the model once gave (Buzzega et al. 2020)."""
-    return [MemoryReplay(memory), LogitReplay(alpha, memory=memory)]
+    kept = _memory(memory, policy)
+    return [MemoryReplay(kept), LogitReplay(alpha, memory=kept)]
 
 
-def er_ace(memory: Memory, *, against_all: float = 0.05) -> list[Hook]:
+def er_ace(
+    memory: int | Memory, *, against_all: float = 0.05, policy: Policy = "reservoir"
+) -> list[Hook]:
     """ER-ACE: replay, and new classes do not push old ones aside (Caccia et al. 2022)."""
-    return [MemoryReplay(memory), AsymmetricCrossEntropy(against_all=against_all)]
+    asymmetric = AsymmetricCrossEntropy(against_all=against_all)
+    return [MemoryReplay(_memory(memory, policy)), asymmetric]
 
 
 def lwf(*, weight: float = 1.0, temperature: float = 2.0) -> list[Hook]:
@@ -58,14 +62,18 @@ def si(*, strength: float = 1.0, damping: float = 0.1) -> list[Hook]:
     return [NoReplay(), SynapticIntelligence(strength, damping=damping)]
 
 
-def gdumb(memory: Memory) -> list[Hook]:
+def gdumb(memory: int | Memory) -> list[Hook]:
     """The baseline that must be beaten: train on the memory alone (Prabhu et al. 2020)."""
-    return [GDumb(memory)]
+    return [GDumb(_memory(memory, "class-balanced"))]
 
 
 def none() -> list[Hook]:
     """New data alone: shows what is forgotten."""
     return [NoReplay()]
+
+
+def _memory(given: int | Memory, policy: Policy) -> Memory:
+    return given if isinstance(given, Memory) else Memory(given, policy=policy)
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def strategy(name: str, **options: Any) -> list[Hook]:
         takes = "".join(
             f", {option.name}=…"
             if option.default is option.empty
-            else f", {option.name}={option.default:g}"
+            else f", {option.name}={option.default!r}"
             for option in signature.parameters.values()
         )
         given = ", ".join(options)
@@ -137,11 +145,13 @@ def strategy(name: str, **options: Any) -> list[Hook]:
     return make(**options)
 
 
-def hooks_of(chosen: str | Sequence[Hook]) -> list[Hook]:
+def hooks_of(chosen: str | Hook | Sequence[Hook]) -> list[Hook]:
     """The hooks of a strategy that is given by its name, or as hooks.
 
     Raises `UsageError` for an unknown name, and for one that needs a memory.
     """
+    if isinstance(chosen, Hook):
+        return [chosen]
     return strategy(chosen) if isinstance(chosen, str) else list(chosen)
 
 

@@ -24,6 +24,9 @@ class TorchMaths:
     def tensor(self, array: npt.NDArray[Any], *, like: Tensor) -> Tensor:
         return self.placed(torch.from_numpy(np.ascontiguousarray(array)), like=like)
 
+    def host_tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array))
+
     def placed(self, tensor: Tensor, *, like: Tensor) -> Tensor:
         return tensor if tensor.device == like.device else tensor.to(like.device, non_blocking=True)
 

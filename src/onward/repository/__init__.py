@@ -4,7 +4,7 @@ from onward.repository.history import History
 from onward.repository.manifest import Manifest, Tensor, manifest_key
 from onward.repository.packs import pack_key
 from onward.repository.reading import description, read_state
-from onward.repository.records import Commit, record_key
+from onward.repository.records import Commit, FrozenHoldout, Scores, record_key
 from onward.repository.repository import Repository, exists, open_or_create, open_repository
 from onward.repository.verifying import Findings, leftovers, verify
 from onward.repository.writer import Draft, Facts, Writer
@@ -14,9 +14,11 @@ __all__ = [
     "Draft",
     "Facts",
     "Findings",
+    "FrozenHoldout",
     "History",
     "Manifest",
     "Repository",
+    "Scores",
     "Tensor",
     "Writer",
     "description",

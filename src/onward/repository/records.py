@@ -23,6 +23,8 @@ from onward.repository.documents import (
 
 NO_DIGEST = "0" * 64
 MAX_TEXT = 2000
+MAX_HOLDOUTS = 1000
+MAX_HOLDOUT_NAME = 64
 
 Hex32: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 CheckpointId: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
@@ -31,6 +33,8 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 ManifestName: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}(-[0-9a-f]{8})?\Z")]
 Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
 Metrics: TypeAlias = dict[str, float | None]
+HoldoutName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_HOLDOUT_NAME)]
+Row: TypeAlias = Annotated[dict[HoldoutName, float | None], Meta(max_length=MAX_HOLDOUTS)]
 
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _COMPUTED = re.compile(r"latest|best|v[0-9]+")
@@ -80,6 +84,28 @@ class Missed(Struct, frozen=True):
     why: Text
 
 
+class FrozenHoldout(Struct, frozen=True):
+    """In which increment a holdout was frozen, and what its scores mean."""
+
+    increment: Count
+    metric: Annotated[str, Meta(max_length=MAX_HOLDOUT_NAME)]
+    lower: bool = False
+    """Whether a lower score is a better one."""
+
+
+class Scores(Struct, frozen=True, kw_only=True):
+    """How an increment scored on the frozen holdouts: its row of the evaluation matrix.
+
+    `after` it learned, and `before`: null stands for a score that was not finite, and a holdout
+    that was not scored is absent. `frozen` names all holdouts that there are.
+    """
+
+    after: Row = {}
+    before: Row = {}
+    frozen: Annotated[dict[HoldoutName, FrozenHoldout], Meta(max_length=MAX_HOLDOUTS)] = {}
+    verdict: Text = ""
+
+
 class Commit(Record, frozen=True, kw_only=True, tag="commit"):
     """A checkpoint exists from here on."""
 
@@ -94,11 +120,17 @@ class Commit(Record, frozen=True, kw_only=True, tag="commit"):
     stored: Count
     metrics: Metrics = {}
     missed: list[Missed] | msgspec.UnsetType = msgspec.UNSET
+    scores: Scores | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def failed_before(self) -> list[Missed]:
         """The saves that failed between the last commit of this process and this one."""
         return [] if self.missed is msgspec.UNSET else self.missed
+
+    @property
+    def row(self) -> Scores | None:
+        """Its row of the evaluation matrix; None where nothing was scored."""
+        return None if self.scores is msgspec.UNSET else self.scores
 
 
 class Alias(Record, frozen=True, kw_only=True, tag="alias"):

@@ -31,6 +31,7 @@ from onward.repository.records import (
     Commit,
     DocumentRef,
     Missed,
+    Scores,
     for_people,
     new_checkpoint_id,
     new_hex32,
@@ -58,6 +59,7 @@ class Facts:
     about: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     missed: tuple[Missed, ...] = ()
+    scores: Scores | None = None
 
 
 @dataclass(slots=True)
@@ -190,9 +192,7 @@ class Writer:
         data = _checked_bytes(manifest)
         # A name that nobody else uses: this may be repeated, and replaces nothing.
         self.store.put(manifest_key(manifest.checkpoint), [data], len(data))
-        commit = self._append(
-            manifest, DocumentRef(digest_of(data), len(data)), stored, facts.missed
-        )
+        commit = self._append(manifest, DocumentRef(digest_of(data), len(data)), stored, facts)
         self.base_on(manifest)
         if self.staging is not None:
             self.staging.settle()
@@ -233,10 +233,9 @@ class Writer:
             tensors=tensors, state=draft.document,
         )  # fmt: skip
 
-    def _append(
-        self, manifest: Manifest, ref: DocumentRef, stored: int, missed: tuple[Missed, ...]
-    ) -> Commit:
+    def _append(self, manifest: Manifest, ref: DocumentRef, stored: int, facts: Facts) -> Commit:
         record_id = new_hex32()
+        scores = msgspec.UNSET if facts.scores is None else _recordable(facts.scores)
 
         def build(history: History) -> AnyRecord:
             if history.condemned & manifest.packs.keys():
@@ -247,7 +246,7 @@ class Writer:
                 checkpoint=manifest.checkpoint, step=manifest.step, epoch=manifest.epoch,
                 increment=manifest.increment, parent=manifest.parent, finished=manifest.finished,
                 reason=manifest.reason, manifest=ref, stored=stored, metrics=manifest.metrics,
-                missed=list(missed) or msgspec.UNSET,
+                missed=list(facts.missed) or msgspec.UNSET, scores=scores,
             )  # fmt: skip
 
         record = self.log.append(build, claimed_generation=self.generation)
@@ -260,6 +259,15 @@ def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
         name: float(value) if value is not None and math.isfinite(value) else None
         for name, value in metrics.items()
     }
+
+
+def _recordable(scores: Scores) -> Scores:
+    return msgspec.structs.replace(
+        scores,
+        after=_finite(scores.after),
+        before=_finite(scores.before),
+        verdict=for_people(scores.verdict),
+    )
 
 
 def _checked_bytes(manifest: Manifest) -> bytes:

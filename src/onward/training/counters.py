@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from onward.training.learning import Learning
 from onward.training.loaders import Loaders
 
 
@@ -14,6 +15,7 @@ class Counters:
     """A run's own state, beside the user's objects; a `Stateful`, with the loaders' positions."""
 
     loaders: Loaders
+    learning: Learning
     global_step: int = 0
     increment_step: int = 0
     epoch: int = 0
@@ -30,6 +32,7 @@ class Counters:
             "epoch": self.epoch,
             "epochs_before": self.epochs_before,
             "loaders": self.loaders.state_dict(),
+            "learning": self.learning.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -42,3 +45,6 @@ class Counters:
             self.increment_step = state["increment_step"]
             self.epoch = state["epoch"]
         self.loaders.load_state_dict(state["loaders"], new_increment=self.new_increment)
+        learning = state.get("learning")  # checkpoints of the first version have none
+        if learning is not None:
+            self.learning.load_state_dict(learning, new_increment=self.new_increment)

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from onward.data.items import Items
+import blake3
+import numpy as np
+import numpy.typing as npt
+
+from onward.data.content import identify
+from onward.data.items import DIGEST_BYTES, Digests, Items
 from onward.data.ledger import Ledger
+from onward.data.order import derive_seed
+from onward.data.snapshot import DataSnapshot
 from onward.errors import NothingNew, UsageError
+from onward.training.learning import Learning
+from onward.training.lessons import LoaderLessons
 
 
 class Loaders:
@@ -18,16 +28,28 @@ class Loaders:
     `again` says that a finished model shall train although nothing is new.
     """
 
-    def __init__(self, framework: str, *, seed: int, increment: int, again: bool = False) -> None:
+    def __init__(
+        self,
+        framework: str,
+        learning: Learning,
+        *,
+        seed: int,
+        increment: int,
+        again: bool = False,
+    ) -> None:
         self.on_first_batch: Callable[[], None] = lambda: None
         self.on_wait: Callable[[], None] = lambda: None
+        self.on_start: Callable[[], None] = lambda: None
+        self.spent: Callable[[], bool] = lambda: False
         self._framework = framework
+        self._learning = learning
         self._seed = seed
         self._increment = increment
         self._again = again
         self._loaders: dict[str, Any] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._counts: dict[str, int | None] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
         self._saved: dict[str, Any] = {}
         self._new_increment = False
         self._marks: dict[str, tuple[int, int]] = {}
@@ -35,15 +57,35 @@ class Loaders:
 
     # Making them.
 
-    def own(self, dataset: Any, *, batch_size: int, name: str, **options: Any) -> Any:
+    def own(
+        self,
+        dataset: Any,
+        *,
+        batch_size: int,
+        name: str,
+        ids: Any = None,
+        labels: Any = None,
+        holdout: float = 0.0,
+        only_new: bool = False,
+        raw: Callable[[int], Any] | None = None,
+        replay: Any = "uniform",
+        **options: Any,
+    ) -> Any:
         """See `Run.loader`."""
-        ids: Sequence[Any] | None = options.pop("ids", None)
         name = self._free_name(name, "loader")
-        items = Items.identified(ids) if ids is not None else Items.counted(_length(dataset))
-        if items.count == 0:
-            raise UsageError("the dataset is empty", do="give it items before training")
-        ledger = self._ledger(name, items)
-        pinned = ledger.pinned_items(items)
+        items, names = _items_of(dataset, ids)
+        if only_new and items.kind == "counted":
+            raise UsageError(
+                "only_new=True needs ids",
+                why="without them nobody could tell new items from those of the last time",
+                do='give ids=: one per item, or ids="content"',
+            )
+        self._learning.judging.refuse_leaks(items, names)
+        digests = partial(_digests_of, items)
+        ledger, removed = self._ledger(
+            name, items, digests=digests, holdout=holdout, only_new=only_new
+        )
+        pinned = ledger.pinned_items(items, names=names)
         loader = self._module().Loader(
             dataset,
             batch_size=batch_size,
@@ -51,11 +93,45 @@ class Loaders:
             old=pinned.old,
             seed=self._seed,
             increment=self._increment,
+            replay=replay,
             **options,
         )
         self._ledgers[name] = ledger
         self._counts[name] = items.count
+        self._facts[name] = {
+            "new": len(pinned.new), "known": ledger.known, "digest": _digest_of(items),
+            **_changes_of(ledger), **self._facts.get(name, {}),
+        }  # fmt: skip
+        self._learning.teach(
+            LoaderLessons(
+                loader, pinned.new, _labels_of(dataset, labels, items.count), digests,
+                self._learning.learner.reading, derive_seed(self._seed, self._increment), raw,
+            ),
+            known=ledger.known,
+            removed=removed,
+        )  # fmt: skip
+        if self._learning.judging.holdouts.names:
+            self._learning.judging.find(loader, digests())
+        loader.on_start = lambda: self.on_start()
+        loader.spent = lambda: self.spent()
         return self._register(name, loader)
+
+    def hold_out(
+        self, name: str, dataset: Any, *, ids: Any, clusters: Any, collate_fn: Any
+    ) -> None:
+        """See `Run.holdout`."""
+        items, _ = _items_of(dataset, ids, otherwise="content")
+        loader = self._module().Loader(dataset, seed=0, increment=0, collate_fn=collate_fn)
+        judging = self._learning.judging
+        judging.declare(
+            name,
+            loader,
+            items=items,
+            clusters=None if clusters is None else np.asarray(clusters, np.int64),
+        )
+        for ledger in self._ledgers.values():
+            if ledger.kind == items.kind:
+                judging.refuse_leaks(items.at(np.flatnonzero(ledger.seen(items))))
 
     def users(self, loader: Any, *, name: str) -> Any:
         """See `Run.batches`."""
@@ -67,22 +143,42 @@ class Loaders:
             self._counts[name] = None
         return self._register(name, positioned)
 
-    def _ledger(self, name: str, items: Items) -> Ledger:
+    def _ledger(
+        self,
+        name: str,
+        items: Items,
+        *,
+        digests: Callable[[], Digests],
+        holdout: float,
+        only_new: bool,
+    ) -> tuple[Ledger, Digests]:
+        """The ledger, pinned to this increment, and what is gone since the last one."""
+        nothing = np.empty((0, DIGEST_BYTES), np.uint8)
         ledger = Ledger()
         saved = self._saved.get(name, {}).get("ledger")
-        if saved is None:
-            ledger.pin(items)
-            return ledger
-        ledger.load_state_dict(saved)
-        if not self._new_increment:
-            return ledger
-        ledger.learn_pinned()
-        if not ledger.has_new(items):
-            if not self._again:
-                raise nothing_new(f"all {items.count:,} items of the dataset are learned")
-            ledger = Ledger()
-        ledger.pin(items)
-        return ledger
+        if saved is not None:
+            ledger.load_state_dict(saved)
+            if not self._new_increment:
+                return ledger, nothing
+            if ledger.pinned is not None:  # saved before what was met was told
+                ledger.learn_pinned()
+        held = self._learning.held_out(digests, items.count)
+        if holdout:
+            new = ledger.new_items(items)
+            held |= self._learning.judging.cut_out(
+                new[~held[new]], digests, share=holdout,
+                kind="identified" if items.kind == "counted" else items.kind,
+            )  # fmt: skip
+        try:
+            delta = ledger.pin(
+                items, eligible=~held if held.any() else None, again=self._again,
+                partial=only_new,
+            )  # fmt: skip
+        except NothingNew as error:
+            print(f"onward: {error}", flush=True)
+            raise
+        self._facts[name] = {"held_out": int(held.sum())}
+        return ledger, nothing if only_new else delta.removed
 
     def _register(self, name: str, loader: Any) -> Any:
         saved = self._saved.get(name)
@@ -137,12 +233,39 @@ class Loaders:
                 self._marks[name] = _position(loader)
                 self._teaching[name] = loader
 
+    def learn(self) -> None:
+        """The increment is over: what its budget met is known now, the rest stays new."""
+        for name, ledger in self._ledgers.items():
+            if ledger.pinned is not None:
+                ledger.learn_pinned(self._loaders[name].met())
+
     def within_batches(self) -> bool:
         """Whether the loop is among the batches that it trains on, or uses no loader at all.
 
         Batches that are only evaluated do not count, once a step has told them apart.
         """
         return not self._loaders or any(loader.iterating for loader in self._teaching.values())
+
+    def teaching(self) -> Any:
+        """The loader of Onward's that handed out a batch last."""
+        for loader in reversed(self._loaders.values()):
+            if loader.iterating and hasattr(loader, "rows"):
+                return loader
+        raise UsageError(
+            "there is no batch to add a penalty to",
+            why="a strategy knows the batches of run.loader, while the loop is among them",
+            do="take the loop's batches from run.loader(dataset, …)",
+        )
+
+    def users_batches(self) -> int | None:
+        """The length of an epoch of the script's own loader, where that is what it trains on."""
+        for name, loader in self._loaders.items():
+            if name not in self._ledgers:
+                try:
+                    return len(loader)
+                except (TypeError, NotImplementedError):
+                    return None
+        return None
 
     def settled(self) -> bool:
         """Whether every batch taken for training has been followed by an optimizer step."""
@@ -167,9 +290,7 @@ class Loaders:
         described = {}
         for name, loader in self._loaders.items():
             facts: dict[str, Any] = {"items": self._counts[name]}
-            ledger = self._ledgers.get(name)
-            if ledger is not None:
-                facts.update(new=ledger.pinned, known=ledger.known)
+            facts.update(self._facts.get(name, {}))
             try:
                 facts["batches"] = len(loader)
             except TypeError:
@@ -208,19 +329,61 @@ class Loaders:
             raise nothing_new("every dataset has as many items as when the model was finished")
 
 
+def _items_of(
+    dataset: Any, ids: Any, *, otherwise: str | None = None
+) -> tuple[Items, Sequence[str] | None]:
+    """What the items of a dataset are known by, and their names: a source says so itself."""
+    if ids is None and callable(snapshot := getattr(dataset, "snapshot", None)):
+        found = snapshot()
+        if isinstance(found, DataSnapshot):
+            return found.identified, found.names
+    items = identify(dataset, otherwise if ids is None else ids)
+    return items, None
+
+
+def _changes_of(ledger: Ledger) -> dict[str, int]:
+    changes = ledger.changes
+    if changes is None:
+        return {}
+    return {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
+
+
+def _digests_of(items: Items) -> Digests:
+    """16 bytes for each item; counted ones are known by their number."""
+    found = items
+    if items.digests is None:  # under names that no script would give
+        found = Items.identified(b"\0item %d" % number for number in range(items.count))
+    assert found.digests is not None
+    return found.digests
+
+
+def _digest_of(items: Items) -> str | None:
+    """What the data is at this moment, in 16 digits; None where nobody looked at it."""
+    if items.digests is None:
+        return None
+    return blake3.blake3(items.digests.tobytes()).hexdigest(length=8)
+
+
+def _labels_of(dataset: Any, labels: Any, count: int) -> npt.NDArray[np.int64] | None:
+    """The class of each item: as given, by a function of the index, or as the dataset tells."""
+    if callable(labels):
+        labels = [labels(index) for index in range(count)]
+    elif labels is None:
+        found = [getattr(dataset, name, None) for name in ("labels", "targets")]
+        labels = next((f for f in found if hasattr(f, "__len__") and len(f) == count), None)
+        if labels is None:
+            return None
+    array = np.asarray(labels)
+    if array.shape != (count,) or array.dtype.kind not in "iub":
+        raise UsageError(
+            f"labels are {array.dtype} of shape {array.shape} for {count} items",
+            do="give one whole number for each item",
+        )
+    return array.astype(np.int64)
+
+
 def _position(loader: Any) -> tuple[int, int]:
     return loader.epoch, loader.batches_taken
-
-
-def _length(dataset: Any) -> int:
-    try:
-        return len(dataset)
-    except TypeError as error:
-        raise UsageError(
-            f"run.loader needs a dataset with a length; {type(dataset).__name__} has none",
-            why="items are found again by their index",
-            do="give a map-style dataset, or pass your own loader of the stream to run.batches",
-        ) from error
 
 
 def nothing_new(why: str) -> NothingNew:

@@ -23,6 +23,11 @@ class Metrics:
             detach = getattr(value, "detach", None)
             self._values[name] = value if detach is None else detach()
 
+    @property
+    def latest(self) -> Mapping[str, Any]:
+        """All of them as they were told: numbers, or tensors that may still be on their way."""
+        return self._values
+
     def numbers(self) -> dict[str, float | None]:
         """All of them; None for one that is not finite. Raises `UsageError` for what is none."""
         found = {name: number(value, name) for name, value in self._values.items()}

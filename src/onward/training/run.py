@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -12,13 +14,19 @@ from onward.errors import (
     NothingNew,
     OnwardError,
     Stopped,
+    UsageError,
 )
 from onward.frameworks.base import Framework
+from onward.learning.gate import Verdict
+from onward.learning.plan import Budget, Plan
 from onward.repository import Commit, Facts
 from onward.training.counters import Counters
+from onward.training.judging import Scoring
 from onward.training.lag import lag_text
+from onward.training.learning import Learning
 from onward.training.loaders import Loaders
 from onward.training.metrics import Metrics, number
+from onward.training.planning import AskedPlan, Moments
 from onward.training.places import Pusher
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, monotonic_s
@@ -46,6 +54,7 @@ class Run:
         verb: str,
         increment: int,
         loaders: Loaders,
+        learning: Learning,
         policy: SavePolicy,
         reporter: Reporter,
         about: Mapping[str, Any],
@@ -64,7 +73,8 @@ class Run:
             on_failure=on_save_failure,
         )  # fmt: skip
         self._loaders = loaders
-        self.counters = Counters(loaders)
+        self._learning = learning
+        self.counters = Counters(loaders, learning)
         self._reporter = reporter
         self._about = dict(about)
         self._origin = dict(origin) if origin else None
@@ -85,6 +95,7 @@ class Run:
         self._best_rate = 0.0
         self._rates_seen = 0
         self._began_s = monotonic_s()
+        self._untimed_s = 0.0
 
     # The loop.
 
@@ -117,12 +128,23 @@ class Run:
         """Batches of what is new in `dataset`, with old samples mixed in from increment 2 on.
 
         Takes the options of the framework's own loader (for PyTorch: `num_workers`, `collate_fn`,
-        `drop_last`, `shuffle`, `persistent_workers`, …) and two more: `replay`, old samples per new
-        one (1.0), and `ids`, one identifier per item where the dataset does not only grow at its
-        end. Resumes at the next batch without loading the ones before.
+        `drop_last`, `shuffle`, `persistent_workers`, …) and these:
+
+        - `ids`: what items are known by, where the dataset does not only grow at its end: one id
+          per item, a function of the index, or `"content"`. A source (`onward.data.Folder`,
+          `Table`) knows by itself.
+        - `replay`: a fixed number of old samples per new one, instead of what the strategy mixes.
+        - `labels`: the class of each item (an array, or a function of the index), for memories
+          balanced by class; by default the dataset's own `labels` or `targets`.
+        - `holdout`: the share of what is new to freeze as this increment's holdout, never learned.
+        - `only_new`: the dataset holds only what is new; what is missing in it is not withdrawn.
+        - `raw`: a function of the index that gives what a replay memory keeps of an item, if not
+          what the dataset gives (which may be augmented).
+
+        Resumes at the next batch without loading the ones before.
 
         Raises `NothingNew` when a finished model has learned all of it, `DataChanged` when the
-        data of an unfinished increment is gone, `UsageError` for a name used twice.
+        data of an unfinished increment is gone or changed, `UsageError` for a name used twice.
         """
         try:
             return self._loaders.own(dataset, batch_size=batch_size, name=name, **options)
@@ -139,19 +161,62 @@ class Run:
         """
         return self._loaders.users(loader, name=name)
 
-    def epochs(self, count: int) -> Iterator[int]:
-        """Yields the epochs of this increment that are still to train: 0 … `count` − 1.
+    def plan(
+        self,
+        budget: int | float | str,
+        *,
+        retrain_epochs: float | None = None,
+        schedule: bool | None = None,
+        warmup: float = 0.05,
+        final: float = 0.0,
+        moments: Moments = "kept",
+        accumulate: int = 1,
+    ) -> Plan:
+        """Plans this increment: how much it may train, of what mix, at which learning rate.
 
-        The budget is this increment's own: a finished model that continues trains `count` epochs
-        again. Raises `EmptyBudget` for a count below 1.
+        `budget` is this increment's own: epochs (a number), `"500 steps"`, `"10 min"`, or
+        `"0.2 x retrain"`, a share of training from scratch on all the data for `retrain_epochs`
+        (by default as many epochs as the first increment was planned for). The first increment is
+        that training from scratch: a share of a retrain is all of it there.
+
+        With `schedule`, the learning rate is warmed up from near zero to what the optimizer was
+        built with over the first `warmup` of the budget, and decayed to `final` times that over the
+        rest (half that peak where nothing old is mixed in). By default it is, unless the script
+        gave a scheduler of its own. `moments="reset"` lets the optimizer begin anew. `accumulate`
+        is how many batches make an optimizer step.
+
+        Call it after `run.loader`, then loop over `run.epochs()`. Raises `EmptyBudget` where zero
+        steps, or only steps at a learning rate of zero, would be trained.
         """
-        if count < 1:
-            raise EmptyBudget(
-                f"{count} epochs would train nothing", do="give this increment at least one epoch"
+        if schedule is None:
+            schedule = not self._framework.has_schedule(self._objects)
+        asked = AskedPlan(
+            Budget.of(budget), retrain_epochs, warmup=warmup, final=final, moments=moments,
+            schedule=schedule, accumulate=accumulate,
+        )  # fmt: skip
+        self._begin_learning(asked)
+        plan = self._learning.planner.plan
+        if plan is None:
+            raise UsageError(
+                "there is nothing to plan for",
+                do="call run.loader (or run.batches) before run.plan",
             )
-        if self.epoch >= count and self.verb == "resume":
-            self._reporter.say(f"the budget of {count} epochs is spent already")
-        for epoch in range(self.epoch, count):
+        for sentence in plan.sentences():
+            self._reporter.say(sentence)
+        return plan
+
+    def epochs(self, budget: int | float | str | None = None) -> Iterator[int]:
+        """Yields the epochs of this increment that are still to train, from 0.
+
+        The budget is this increment's own, as in `plan`, which may have been told it already: a
+        finished model that continues trains as much again. The loader ends early, within the last
+        epoch, where the budget is spent. Raises `EmptyBudget` for one that trains nothing.
+        """
+        plan = self._planned(budget)
+        whole = plan is not None and plan.epochs is not None and self.epoch >= plan.epochs
+        if self.verb == "resume" and (whole or self._learning.spent(self.increment_step)):
+            self._reporter.say(f"the budget of {plan.budget if plan else budget} is spent already")
+        for epoch in self._epochs_left(budget):
             self._loaders.begin_epoch(epoch)
             if not self._loaders.mid_epoch():
                 self._apply_randomness()
@@ -188,6 +253,7 @@ class Run:
         self.counters.global_step += 1
         self.counters.increment_step += 1
         self._loaders.consumed()
+        self._learning.after_step(steps=self.increment_step, metrics=self._metrics.latest)
         self._saves.settle()
         if self._to_reserve:  # only now the optimizer has its state
             self._to_reserve = False
@@ -207,6 +273,51 @@ class Run:
     def log(self, **metrics: Any) -> None:
         """Records metrics (numbers) for the next checkpoint."""
         self._metrics.remember(metrics)
+
+    def penalty(self, outputs: Any) -> Any:
+        """What the strategy adds to the loss of the batch that the loader gave last: a scalar.
+
+        `outputs` is what the model gave for that batch, row by row. Zero for a strategy that only
+        chooses what is in the batch. Raises `UsageError` outside of a batch of `run.loader`.
+        """
+        return self._learning.learner.penalty(self._loaders.teaching(), outputs)
+
+    def scoring(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        metric: str = "accuracy",
+        higher_is_better: bool = True,
+        batch_size: int = 256,
+    ) -> None:
+        """Says how items of holdouts are scored: `function(batch)` gives one outcome per row.
+
+        Bool (right or wrong) or float (a score, or a loss with `higher_is_better=False`), as an
+        array or tensor of shape [rows]. It is called with the models in evaluation mode, without
+        gradients: for what this increment freezes before it trains, and for every holdout when it
+        finishes.
+        """
+        self._learning.judging.scoring = Scoring(function, metric, higher_is_better, batch_size)
+
+    def holdout(
+        self,
+        name: str,
+        dataset: Any,
+        *,
+        ids: Any = None,
+        clusters: Any = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+    ) -> None:
+        """Freezes a dataset as a holdout: every later increment is scored on it, none learns it.
+
+        Give it again, unchanged, in every run. `ids` as for `run.loader`, by default the content.
+        `clusters` (one whole number per item) says which items belong together, such as those of
+        one user. Call `run.scoring` first.
+
+        Raises `Leak` with the ids where the model learns some of it, `DataChanged` where the items
+        are not those that were frozen.
+        """
+        self._loaders.hold_out(name, dataset, ids=ids, clusters=clusters, collate_fn=collate_fn)
 
     def evaluate(
         self, function: Callable[[], Mapping[str, Any]], *, name: str = ""
@@ -249,13 +360,14 @@ class Run:
         """Waits until the save that is on its way is durable, or says how it failed."""
         self._saves.settle(wait=True)
 
-    def finish(self, **metrics: Any) -> None:
+    def finish(self, **metrics: Any) -> Verdict | None:
         """Ends the increment: saves it as finished, waits until everything is stored and pushed.
 
-        Raises `EmptyBudget` if nothing was trained at a learning rate above zero.
+        Memories are filled, every holdout is scored, and the candidate is compared with the
+        champion; the verdict is returned, and stands in the log. Raises `EmptyBudget` if nothing was trained at a learning rate above zero.
         """
         if self._finished:
-            return
+            return self._learning.judging.verdict
         if metrics:
             self._metrics.remember(metrics)
         if self.increment_step == 0:
@@ -269,9 +381,11 @@ class Run:
                 f"increment {self.increment} trained at a learning rate of zero",
                 do="build the scheduler for this increment's own steps",
             )
+        self._look_back()
         self._saves.now("finished", finished=True)
         self._finished = True
         self.close()
+        return self._learning.judging.verdict
 
     def close(self) -> None:
         """Lets go of signals and hooks; waits for the save on its way and the last push.
@@ -326,6 +440,10 @@ class Run:
         self._saves.policy.saved(step=self.global_step, now_s=monotonic_s())
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
+        self._loaders.on_start = lambda: self._begin_learning(None)
+        self._loaders.spent = lambda: self._learning.spent(self.increment_step)
+        self._learning.elapsed_s = self._elapsed_s
+        self._learning.say = self._reporter.say
         if self._saves.saver.newest is None:
             self._to_reserve = True
         else:
@@ -337,11 +455,58 @@ class Run:
         """The next checkpoint is a child of this one, which was just restored."""
         self._saves.saver.newest = checkpoint
 
+    def go_on_from(self, about: Mapping[str, Any]) -> None:
+        """Takes up what the resumed increment told with its checkpoint."""
+        self._learning.go_on_from(about.get("learning") or {})
+
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
         """Sets the generators when the loop gets to where the checkpoint was taken."""
         self._pending_randomness = tree
 
     # Details.
+
+    def _begin_learning(self, asked: AskedPlan | None) -> None:
+        before_s = monotonic_s()
+        self._learning.begin(asked, batches=self._loaders.users_batches())
+        if self._learning.planner.plan is not None:
+            self._learning.planner.follow(steps=self.increment_step, seconds=self._elapsed_s())
+        self._untimed_s += monotonic_s() - before_s
+
+    def _planned(self, budget: int | float | str | None) -> Plan | None:
+        """The plan that is followed: made already, or now."""
+        if budget is not None and self._learning.planner.plan is None:
+            self._begin_learning(AskedPlan(Budget.of(budget)))
+        plan = self._learning.planner.plan
+        if plan is None and budget is None:
+            raise UsageError(
+                "run.epochs needs a budget",
+                do="give it epochs, such as run.epochs(3), or call run.plan before",
+            )
+        return plan
+
+    def _epochs_left(self, budget: int | float | str | None) -> Iterator[int]:
+        plan = self._learning.planner.plan
+        if plan is None:  # a loop of the script's own, over nothing that Onward knows
+            count = Budget.of(budget or 0)
+            yield from range(self.epoch, math.ceil(count.amount) if count.unit == "epochs" else 1)
+            return
+        epochs = itertools.count(self.epoch)
+        for epoch in epochs if plan.epochs is None else range(self.epoch, plan.epochs):
+            if self._learning.spent(self.increment_step):
+                return
+            yield epoch
+
+    def _look_back(self) -> None:
+        randomness = self._framework.capture_randomness()
+        verdict = self._learning.finish()
+        self._loaders.learn()
+        self._framework.restore_randomness(randomness)
+        for line in verdict.lines() if verdict is not None else ():
+            self._reporter.say(line)
+
+    def _elapsed_s(self) -> float:
+        """Seconds of training in this increment, in all processes; what only looks is left out."""
+        return self.counters.seconds_before + monotonic_s() - self._began_s - self._untimed_s
 
     def _prime_before_first_step(self) -> None:
         """What was restored is staged before training changes it, but no sooner: who only looks
@@ -382,7 +547,8 @@ class Run:
         about = {
             **self._about,
             "data": self._loaders.about(),
-            "seconds": round(self.counters.seconds_before + monotonic_s() - self._began_s, 3),
+            "learning": self._learning.about(steps=self.increment_step, seconds=self._elapsed_s()),
+            "seconds": round(self._elapsed_s(), 3),
         }
         saving = self._saves.policy.about()
         return Facts(

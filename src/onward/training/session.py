@@ -17,6 +17,9 @@ from onward import _version
 from onward.errors import Damaged, Indeterminate, StoreError, UsageError
 from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
+from onward.learning.evidence import Evidence, evidence_of
+from onward.learning.hooks import Hook, Reading
+from onward.learning.strategies import hooks_of
 from onward.repository import Commit, Repository, Writer, exists, open_or_create, open_repository
 from onward.repository.keeping import Keeper, WorkingCopyKeeper
 from onward.repository.mirror import Mirror
@@ -25,10 +28,14 @@ from onward.repository.staging import Staging
 from onward.stores import LocalStore, open_store, parse
 from onward.training.environment import Environment, read_environment
 from onward.training.interval import MeasuredInterval
+from onward.training.judging import Judging
+from onward.training.learner import Learner
+from onward.training.learning import Learning
 from onward.training.loaders import Loaders
 from onward.training.memory import available_bytes
 from onward.training.opening import Asked, Beginning
 from onward.training.places import Pusher, claim_working_copy
+from onward.training.planning import Planner
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, reporter_for
 from onward.training.restoring import bring_to, check_fits
@@ -61,6 +68,9 @@ def open(
     on_damage: Literal["raise", "fall-back"] = "raise",
     single_writer: bool = False,
     config: Mapping[str, Any] | None = None,
+    strategy: str | Hook | Sequence[Hook] = (),
+    reading: Reading | None = None,
+    margin: float = 0.01,
     **objects: Any,
 ) -> Run:
     """Opens an output for training and brings the live objects to where it stopped.
@@ -76,6 +86,11 @@ def open(
     `branch_from="<output>@<checkpoint>"` takes only weights. `checkpoint` names one to go on from
     instead of the newest. `seed` decides the order of samples. `config` (plain values) is kept for
     people and for `onward diff`.
+
+    `strategy` is how not to forget: a name (`"er"`, `"der++"`, …), or hooks of `onward.learning`;
+    by default old data is mixed in uniformly. `reading` tells hooks where inputs and labels are in
+    a batch that is not a pair (inputs, labels). `margin` is how much worse than the champion a
+    candidate may be on a holdout.
 
     Triggers to save combine; each save is copied at once and stored behind the loop's back, one at
     a time. `save_every="auto"` measures what a save costs and chooses the seconds for a machine
@@ -134,6 +149,7 @@ def open(
         if agent.keep
         else {"keep_last": keep_last, "keep_every": keep_every, "keep_best": keep_best}
     )
+    hooks = hooks_of(strategy)
     framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
     try:
@@ -158,14 +174,34 @@ def open(
                 reporter.progress(keep=retention.document())  # for the agent, who pushes
             else:
                 saver.after_commit.append(keep.here(repository))
+        learner = Learner(
+            hooks,
+            framework=framework.name,
+            model=_model_of(framework, objects),
+            reading=reading or Reading(),
+            increment=beginning.increment,
+            seed=seed,
+            say=reporter.say,
+        )
+        learning = Learning(
+            learner,
+            Planner(framework, objects),
+            _judging(framework, objects, repository, beginning, margin),
+            increment=beginning.increment,
+        )
+        if learner.needs_fresh_weights and beginning.verb == "continue":
+            weights = learner.maths.weights(_model_of(framework, objects))
+            learner.fresh = {name: learner.maths.copied(value) for name, value in weights.items()}
         run = Run(
             objects=objects,
             framework=framework,
             saver=saver,
             verb=beginning.verb,
             increment=beginning.increment,
+            learning=learning,
             loaders=Loaders(
                 framework.name,
+                learning,
                 seed=seed,
                 increment=beginning.increment,
                 again=asked.verb == "continue",
@@ -186,6 +222,36 @@ def open(
     reporter.say(beginning.sentence())
     run.begin()
     return run
+
+
+def _model_of(framework: Framework, objects: Mapping[str, Any]) -> Any:
+    """What a strategy is about: the object called `model`, else the first that has weights."""
+    names = framework.names_of_weights(objects)
+    name = "model" if "model" in names else next(iter(names), None)
+    return objects[name] if name is not None else None
+
+
+def _judging(
+    framework: Framework,
+    objects: Mapping[str, Any],
+    repository: Repository,
+    beginning: Beginning,
+    margin: float,
+) -> Judging:
+    def without_a_trace(function: Callable[[], Any]) -> Any:
+        randomness = framework.capture_randomness()
+        with framework.evaluating(objects):
+            found = function()
+        framework.restore_randomness(randomness)
+        return found
+
+    def champion() -> Evidence | None:
+        id_ = repository.history.aliases.get("champion")
+        return None if id_ is None else evidence_of(repository, repository.history.commits[id_])
+
+    judging = Judging(increment=beginning.increment, margin=margin, evaluate=without_a_trace)
+    judging.champion = champion
+    return judging
 
 
 @dataclass(frozen=True, slots=True)

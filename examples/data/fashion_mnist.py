@@ -1,14 +1,13 @@
 """Fashion-MNIST (Xiao et al. 2017, MIT licence), fetched when needed and cut into parts.
 
-python examples/fashion_mnist.py DATA --parts 5     # parts 0 … 4, 6,000 images each
-python examples/fashion_mnist.py DATA --parts 6     # one more has arrived
+python -m examples.data.fashion_mnist DATA --parts 5     # parts 0 … 4, 6,000 images each
+python -m examples.data.fashion_mnist DATA --parts 6     # one more has arrived
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,8 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+
+from .fetching import CACHE as ALL
 
 FILES = {
     "train-images": "train-images-idx3-ubyte.gz",
@@ -27,7 +28,7 @@ FILES = {
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 HOME = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-CACHE = Path(os.environ.get("ONWARD_DATA_CACHE", ".cache")) / "fashion-mnist"
+CACHE = ALL / "fashion-mnist"
 PART_ITEMS = 6_000
 
 
@@ -100,11 +101,16 @@ def write_parts(folder: Path, parts: int) -> None:
         chosen = slice(part * PART_ITEMS, (part + 1) * PART_ITEMS)
         pieces[f"part-{part:03d}"] = arrays["train-images"][chosen], arrays["train-labels"][chosen]
     for name, (images, labels) in pieces.items():
-        if not (folder / f"{name}.npz").exists():
-            partial = folder / f".{name}.npz"
-            with partial.open("wb") as file:
-                np.savez(file, images=images, labels=labels)
-            partial.replace(folder / f"{name}.npz")
+        write_npz(folder / f"{name}.npz", images=images, labels=labels)
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Writes `arrays` into one file, unless it is there; it appears whole or not at all."""
+    if not path.exists():
+        partial = path.with_name("." + path.name)
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
 
 
 if __name__ == "__main__":

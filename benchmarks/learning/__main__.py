@@ -1,0 +1,145 @@
+"""Measures what Onward's increments keep and cost, beside simpler methods and the full retrain.
+
+    python -m benchmarks.learning [--scenario NAME …] [--seeds 5] [--jobs 2] [--json FILE]
+        [--into docs/benchmarks.md]
+
+Each result is a line of the JSON file as soon as it is there; stopped and started again, a run goes
+on where it was. Data are fetched when they are needed. One thread a process, so that seeds run side
+by side and results do not depend on the machine's number of cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shlex
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from benchmarks.measuring import machine
+
+RESULTS = Path(".cache/learning.jsonl")
+ONWARD = "onward: "
+
+
+def main() -> None:
+    arguments = _arguments()
+    from benchmarks.learning import results, table
+    from benchmarks.learning.scenarios import load
+
+    results.mend(arguments.json)
+    began = time.monotonic()
+    # Forked processes would share torch's threads; and each one's number is set before torch is.
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
+        runs = {
+            pool.submit(run_all, scenario, seed, arguments.json): f"{scenario}, seed {seed}"
+            for scenario in arguments.scenario
+            for seed in range(arguments.seeds)
+        }
+        for done in as_completed(runs):
+            spent = time.monotonic() - began
+            print(f"{spent:7.0f} s  {runs[done]}: {done.result()} new results", flush=True)
+    lines = [line for line in results.read(arguments.json) if line.scenario in arguments.scenario]
+    lines = _ordered([line for line in lines if line.seed < arguments.seeds])
+    titles = {name: load(name).title for name in arguments.scenario}
+    command = shlex.join(["python", "-m", "benchmarks.learning", *_without_places(sys.argv[1:])])
+    heading = f"```console\n$ {command}\n```\n\n{machine()}."
+    part = table.page(lines, titles=titles, heading=heading)
+    if arguments.into:
+        table.write(arguments.into, part)
+    else:
+        print(part)
+
+
+def run_all(scenario_name: str, seed: int, file: Path) -> int:
+    """Everything of one scenario with one seed that `file` does not have yet; how many it was."""
+    import torch
+
+    from benchmarks.learning import ours, reference, results
+    from benchmarks.learning.results import Line
+    from benchmarks.learning.scenarios import load
+
+    torch.set_num_threads(1)
+    scenario = load(scenario_name)
+    finished = {line.key for line in results.read(file)}
+    references = reference.References(scenario, seed)
+    new = 0
+    for side, planned in (("", reference.planned(scenario)), (ONWARD, ours.planned(scenario))):
+        for method, share in planned:
+            if (scenario_name, side + method, share, seed) in finished:
+                continue
+            if side:
+                with tempfile.TemporaryDirectory(prefix="learning-") as folder:
+                    place = Path(folder)
+                    done = ours.ours(scenario, method, share=share, seed=seed, folder=place)
+            else:
+                done = references.run(method, share)
+            results.append(
+                file,
+                Line(
+                    scenario=scenario_name,
+                    method=side + method,
+                    share=share,
+                    seed=seed,
+                    metrics=done.metrics,
+                    steps=done.steps,
+                    seconds=round(done.seconds, 3),
+                ),
+            )
+            new += 1
+    return new
+
+
+def _arguments() -> argparse.Namespace:
+    from benchmarks.learning.scenarios import SCENARIOS
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning")
+    parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--json", type=Path, default=RESULTS, help="lines of results")
+    parser.add_argument("--into", type=Path, help="the page; otherwise the tables are printed")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        parser.error("--seeds and --jobs must be 1 or more")
+    return arguments
+
+
+def _ordered(lines: list) -> list:  # type: ignore[type-arg]
+    """As planned: by scenario, then method; lines come in the order in which they were ready."""
+    from benchmarks.learning import ours, reference
+    from benchmarks.learning.scenarios import SCENARIOS, load
+
+    places = {}
+    for name in SCENARIOS:
+        if any(line.scenario == name for line in lines):
+            scenario = load(name)
+            planned = reference.planned(scenario)
+            planned += [(ONWARD + method, share) for method, share in ours.planned(scenario)]
+            places |= {(name, *key): place for place, key in enumerate(planned)}
+    scenarios = list(SCENARIOS)
+    return sorted(
+        lines,
+        key=lambda line: (
+            scenarios.index(line.scenario),
+            places.get((line.scenario, line.method, line.share), len(places)),
+            line.seed,
+        ),
+    )
+
+
+def _without_places(words: list[str]) -> list[str]:
+    """What was asked for, without where this machine keeps things."""
+    places = {"--json", "--into"}
+    pairs = zip(["", *words], words, strict=False)
+    return [word for before, word in pairs if not places & {before, word}]
+
+
+if __name__ == "__main__":
+    main()

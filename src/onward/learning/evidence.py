@@ -1,0 +1,6 @@
+class Evidence:
+    pass
+
+
+def evidence_of(*a):
+    pass

@@ -1,0 +1,6 @@
+class Verdict:
+    pass
+
+
+def judge(*a, **k):
+    pass
