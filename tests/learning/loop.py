@@ -76,7 +76,7 @@ class _Process:
             loop.inputs,
             loop.labels,
             loop.increments[increment - 1],
-            remembered=self.memory and self.memory.sample,
+            remembered=self.memory,
             told=loop.told,
         )
         for hook in self.hooks:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from onward.data.order import Indices
 from onward.frameworks import torch as framework
 from onward.learning.hooks import Batch, Hook, Reading, Setting
+from onward.learning.memory import Memory
 from onward.learning.torch import TorchMaths
 
 
@@ -25,7 +26,7 @@ class ListedLessons:
         labels: Tensor,
         new: Sequence[int] | Indices,
         *,
-        remembered: Any = None,
+        remembered: Memory | None = None,
         told: bool = True,
     ) -> None:
         self._inputs, self._labels, self._remembered = inputs, labels, remembered
@@ -45,7 +46,7 @@ class ListedLessons:
         pairs = [
             self.raw(index)
             if index < self.first_slot
-            else self._remembered(index - self.first_slot)
+            else self._remembered.sample(index - self.first_slot, tensor=torch.from_numpy)
             for index in np.asarray(indices).tolist()
         ]
         slots = np.where(indices < self.first_slot, -1, indices - self.first_slot)
@@ -100,6 +101,8 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
             for key, child in tree.items():
                 found |= flat(child, f"{path}/{key}")
             return found
+        case list() | tuple():
+            return flat(dict(enumerate(tree)), path)
         case Tensor():
             return {path: (tree.dtype, tuple(tree.shape), tree.detach().numpy().tobytes())}
         case np.ndarray():

@@ -11,22 +11,23 @@ from torch import nn
 
 from onward.errors import Diverged, UsageError
 from onward.learning.logits import LogitReplay
+from onward.learning.memory import Memory
+from onward.learning.replay import MemoryReplay, NoReplay
 from onward.learning.torch import TorchMaths
 from tests.learning.loop import Loop
 from tests.learning.models import ListedLessons, batch_of, flat, mlp, problem, setting
-from tests.learning.remembering import SmallMemory, SmallReplay
 
 INPUTS, LABELS = problem()
 
 
 def filled(items, capacity=8):
-    memory = SmallMemory(capacity)
-    memory.learn([(INPUTS[i].numpy(), int(LABELS[i])) for i in items], 0)
+    memory = Memory(capacity, policy="class-balanced")
+    memory.offer(lessons(memory, items), increment=1)
     return memory
 
 
-def lessons(memory):
-    return ListedLessons(INPUTS, LABELS, [0], remembered=memory.sample)
+def lessons(memory, items=()):
+    return ListedLessons(INPUTS, LABELS, items, remembered=memory)
 
 
 def begun(model, memory, *, increment=2, alpha=0.5):
@@ -43,7 +44,8 @@ def stored(model, items, capacity=8):
 
 
 def answers(model, memory, slots):
-    return model(torch.from_numpy(memory.inputs[slots])).detach()
+    samples = [memory.sample(int(slot), tensor=torch.from_numpy)[0] for slot in slots]
+    return model(torch.from_numpy(np.stack(samples))).detach()
 
 
 def test_the_penalty_and_its_gradients_are_those_of_the_formula():
@@ -64,8 +66,8 @@ def test_the_penalty_and_its_gradients_are_those_of_the_formula():
 def test_outputs_that_did_not_exist_do_not_count():
     """Slots of before and after a growth in one batch: each row is meaned over its own outputs."""
     memory = stored(mlp(2), [0, 1, 4, 5], capacity=4)
-    old = answers(mlp(2), memory, [0, 1])
-    memory.learn([(INPUTS[i].numpy(), int(LABELS[i])) for i in (2, 3)], 0)
+    old = {slot: answers(mlp(2), memory, [slot]) for slot in range(4)}
+    memory.offer(lessons(memory, [2, 3]), increment=2)
     begun(mlp(3), memory).after_increment(lessons(memory))
     columns = memory.beside("der++")
     renewed = np.flatnonzero(columns["outputs"] == 3)
@@ -75,17 +77,12 @@ def test_outputs_that_did_not_exist_do_not_count():
     outputs = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     batch = batch_of(INPUTS[:4], LABELS[:4], [*kept, *renewed])
     penalty = begun(mlp(5), memory, alpha=1.0).penalty(outputs, batch)
-    first = ((outputs[:2, :2] - columns_of(columns, kept, 2)) ** 2).mean(1)
+    first = ((outputs[:2, :2] - torch.cat([old[slot] for slot in kept.tolist()])) ** 2).mean(1)
     second = ((outputs[2:, :3] - new) ** 2).mean(1)
     torch.testing.assert_close(penalty, torch.cat([first, second]).mean())
     penalty.backward()
     assert not outputs.grad[:2, 2:].any()
     assert not outputs.grad[2:, 3:].any()
-    assert old.shape == (2, 2)
-
-
-def columns_of(columns, slots, width):
-    return torch.from_numpy(columns["logits"][slots, :width])
 
 
 def test_older_slots_keep_their_logits():
@@ -129,7 +126,7 @@ def test_rows_without_logits_do_not_thin_the_mean():
 
 def test_an_empty_memory_is_no_matter():
     """Nothing to store, nothing to replay."""
-    memory = SmallMemory(4)
+    memory = Memory(4)
     begun(mlp(), memory).after_increment(lessons(memory))
     assert memory.beside("der++") == {}
 
@@ -156,11 +153,9 @@ def test_a_head_that_shrank_and_outputs_that_are_no_rows_are_refused():
 def test_impossible_options_are_refused():
     """When it is made."""
     with pytest.raises(UsageError, match="alpha"):
-        LogitReplay(-1.0, memory=SmallMemory(1))
-    bare = SmallReplay(1)
-    bare.memory = None
+        LogitReplay(-1.0, memory=Memory(1))
     with pytest.raises(UsageError, match="has none"):
-        LogitReplay(memory=bare)
+        LogitReplay(memory=NoReplay())
 
 
 def test_killed_and_resumed_the_logits_are_the_same_bits():
@@ -168,7 +163,7 @@ def test_killed_and_resumed_the_logits_are_the_same_bits():
     increments = [[i for i in range(40) if i % 4 in pair] for pair in ((0, 1), (2,), (3,))]
 
     def hooks():
-        sampler = SmallReplay(8)
+        sampler = MemoryReplay(Memory(8, policy="class-balanced"), share=0.5)
         return [sampler, LogitReplay(memory=sampler)]
 
     def final(kills):
@@ -176,7 +171,7 @@ def test_killed_and_resumed_the_logits_are_the_same_bits():
         return {name: flat(thing.state_dict()) for name, thing in loop.live.items()}
 
     unkilled = final([])
-    assert unkilled["small replay"]["/columns/der++/outputs"]
+    assert unkilled["memory"]["/memory/beside/der++/outputs"]
     assert final([(1, 2), (2, 0), (2, 4), (3, 5), (3, 6)]) == unkilled
 
 

@@ -12,9 +12,10 @@ from onward.learning.asymmetric import AsymmetricCrossEntropy
 from onward.learning.distillation import Distillation
 from onward.learning.ewc import OnlineEWC
 from onward.learning.logits import LogitReplay
+from onward.learning.memory import Memory
+from onward.learning.replay import MemoryReplay
 from onward.learning.synaptic import SynapticIntelligence
 from tests.learning.loop import Loop
-from tests.learning.remembering import SmallReplay
 
 CLASSES, SAMPLES = 8, 24
 
@@ -53,7 +54,7 @@ def score(hooks):
 
 def with_memory(make):
     def hooks():
-        sampler = SmallReplay(SAMPLES)
+        sampler = MemoryReplay(Memory(SAMPLES, policy="class-balanced"), share=0.5)
         return [sampler, *make(sampler)]
 
     return hooks

@@ -18,7 +18,7 @@ WITH_MEMORY = {"er", "der++", "er-ace", "gdumb"}
 
 @pytest.fixture
 def memory():
-    return Memory(8)
+    return Memory(8, policy="class-balanced")
 
 
 def made(name, memory):
@@ -42,6 +42,13 @@ def test_options_reach_the_hooks(memory):
     assert "strength 5" in strategy("ewc", strength=5.0)[1].describe()
 
 
+def test_a_memory_may_be_given_by_its_size():
+    """And is then the sampler's as well as the penalty's."""
+    sampler, replayed = strategy("der++", memory=5, policy="class-balanced")
+    assert (sampler.memory.capacity, sampler.memory.policy) == (5, "class-balanced")
+    assert replayed._memory is sampler.memory
+
+
 def test_an_unknown_name_is_refused_with_all_that_are_known():
     """So that the next try is right."""
     with pytest.raises(UsageError) as caught:
@@ -52,9 +59,9 @@ def test_an_unknown_name_is_refused_with_all_that_are_known():
 @pytest.mark.parametrize(
     ("name", "options", "do"),
     [
-        ("er", {}, "strategy('er', memory=…)"),
+        ("er", {}, "strategy('er', memory=…, policy='reservoir')"),
         ("none", {"alpha": 1}, "strategy('none')"),
-        ("lwf", {"strength": 1}, "strategy('lwf', weight=1, temperature=2)"),
+        ("lwf", {"strength": 1}, "strategy('lwf', weight=1.0, temperature=2.0)"),
     ],
 )
 def test_missing_and_unknown_options_are_refused_with_the_right_call(name, options, do):

@@ -138,6 +138,15 @@ def test_a_model_that_diverged_is_refused_and_nothing_is_lost():
     assert flat(si.state_dict()) == before
 
 
+def test_a_loop_that_drops_the_gradients_first_is_refused():
+    """Else nothing would ever matter, and nobody would know."""
+    model = linear()
+    si = begun(model)
+    model.zero_grad()
+    with pytest.raises(UsageError, match="no gradient is left"):
+        si.after_step()
+
+
 @pytest.mark.parametrize("options", [{"strength": -1.0}, {"strength": 1.0, "damping": 0.0}])
 def test_impossible_options_are_refused(options):
     """When it is made, not after an increment."""

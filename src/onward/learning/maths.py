@@ -90,10 +90,11 @@ class Maths(Protocol):
 
     def integrate(
         self, parameters: Sequence[Any], *, previous: Sequence[Any], path: Sequence[Any]
-    ) -> None:
+    ) -> bool:
         """In place: path -= gradient · (parameter - previous), then previous = parameter.
 
         The gradient is what the last backward left in the parameter, zero where it left none.
+        Returns whether it left any.
         """
 
     def squared_gradients(

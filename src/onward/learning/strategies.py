@@ -39,9 +39,12 @@ def der_pp(memory: int | Memory, *, alpha: float = 0.5, policy: Policy = "reserv
     return [MemoryReplay(kept), LogitReplay(alpha, memory=kept)]
 
 
-def er_ace(memory: int | Memory, *, policy: Policy = "reservoir") -> list[Hook]:
+def er_ace(
+    memory: int | Memory, *, against_all: float = 0.05, policy: Policy = "reservoir"
+) -> list[Hook]:
     """ER-ACE: replay, and new classes do not push old ones aside (Caccia et al. 2022)."""
-    return [MemoryReplay(_memory(memory, policy)), AsymmetricCrossEntropy()]
+    asymmetric = AsymmetricCrossEntropy(against_all=against_all)
+    return [MemoryReplay(_memory(memory, policy)), asymmetric]
 
 
 def lwf(*, weight: float = 1.0, temperature: float = 2.0) -> list[Hook]:
@@ -130,7 +133,7 @@ def strategy(name: str, **options: Any) -> list[Hook]:
         takes = "".join(
             f", {option.name}=…"
             if option.default is option.empty
-            else f", {option.name}={option.default}"
+            else f", {option.name}={option.default!r}"
             for option in signature.parameters.values()
         )
         given = ", ".join(options)

@@ -22,7 +22,7 @@ class SynapticIntelligence(Penalty, Observer):
     Ω becomes max(0, Ω + ω / ((θ - θ*)² + damping)), and θ* the weights of that moment; in the first
     increment θ* is where they began. Gradients are those that the optimizer's step used, the
     penalty's share included, and clipped if the loop clips. Gradients must still be there after the
-    step: a loop that sets them to zero right behind `optimizer.step()` teaches this nothing.
+    step: a loop that has dropped them by then is refused.
 
     The state is three tensors for each parameter; the step before is a fourth in memory.
 
@@ -73,7 +73,12 @@ class SynapticIntelligence(Penalty, Observer):
 
     def after_step(self) -> None:
         parameters, previous, path = self._walking
-        self._setting.maths.integrate(parameters, previous=previous, path=path)
+        if not self._setting.maths.integrate(parameters, previous=previous, path=path):
+            raise UsageError(
+                "no gradient is left after the optimizer's step",
+                why="synaptic intelligence learns from the gradients that the step used",
+                do="call run.step() before optimizer.zero_grad(), or use another strategy",
+            )
 
     def after_increment(self, lessons: Lessons) -> None:
         maths, importance = self._setting.maths, self._importance

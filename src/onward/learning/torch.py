@@ -127,7 +127,7 @@ class TorchMaths:
     @torch.no_grad()
     def integrate(
         self, parameters: Sequence[Tensor], *, previous: Sequence[Tensor], path: Sequence[Tensor]
-    ) -> None:
+    ) -> bool:
         # Everything in place: memory for large tensors, fresh at every step, costs more than sums.
         torch._foreach_sub_(list(previous), list(parameters))
         gradients = [value.grad for value in parameters if value.grad is not None]
@@ -136,6 +136,7 @@ class TorchMaths:
             back = list(itertools.compress(previous, has))
             torch._foreach_addcmul_(list(itertools.compress(path, has)), gradients, back)
         torch._foreach_copy_(list(previous), list(parameters))
+        return bool(gradients)
 
     def squared_gradients(
         self, model: nn.Module, inputs: Any, *, weights: npt.NDArray[np.float64]
