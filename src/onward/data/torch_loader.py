@@ -134,7 +134,7 @@ class Loader(PositionedLoader):
         None where all of them were.
         """
         if self._mixed is not None:
-            if not self._mixed.has_new:
+            if not self._mixed.share:
                 return None  # whoever mixes nothing new in has other ways to learn it
             met = self._mixed.met(self.epoch * len(self) + self.batches_taken)
         elif self.epoch or self.batches_taken >= len(self):

@@ -364,8 +364,8 @@ class Run:
         """Ends the increment: saves it as finished, waits until everything is stored and pushed.
 
         Memories are filled, every holdout is scored, and the candidate is compared with the
-        champion; the verdict is returned, and stands in the log. Raises `EmptyBudget` if nothing was
-        trained at a learning rate above zero.
+        champion; the verdict is returned, and stands in the log. Raises `EmptyBudget` if nothing
+        was trained at a learning rate above zero.
         """
         if self._finished:
             return self._learning.judging.verdict
