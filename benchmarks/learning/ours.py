@@ -3,13 +3,14 @@
 Each stage is an increment of one output, as separate runs of a script would make it: the model is
 built anew and brought to where the last stage ended. Where old data may be reached, the dataset
 is everything that has arrived; a strategy with a memory, or with none, is given the new items
-alone. Head and tables grow by rows. Steps are those of the reference methods; the seconds are those of
-the last stage (of all, in a sequence), from opening the output to the finished checkpoint.
+alone. Head and tables grow by rows. Steps are those of the reference methods; the seconds are those
+of the last stage (of all, in a sequence), from opening the output to the finished checkpoint.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 import onward
 from benchmarks.learning.reference import Done
-from benchmarks.learning.scenarios import Items, Scenario, Stage
+from benchmarks.learning.scenarios import Items, Scenario
 from onward import learning
 
 STRATEGIES: dict[str, tuple[tuple[str, float], ...]] = {
@@ -66,42 +67,74 @@ class Pairs(torch.utils.data.Dataset[Any]):
         return self._items.inputs[indices], self._items.targets[indices]
 
 
+GROWING = {
+    "newsgroups-topics": {"model.head": "topics"},
+    "movielens-window": {
+        "model.users": "users", "model.user_bias": "users",
+        "model.films": "films", "model.film_bias": "films",
+    },
+}  # fmt: skip
+"""Which part of the model has a row for each what; elsewhere the last layer has one a class."""
+
+MOMENTS_KEPT = ("newsgroups-topics",)
+"""Where Adam's moments are of use to the increment: they know which words matter."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "er": {"policy": "class-balanced"},
+    "der++": {"policy": "class-balanced"},
+    "er-ace": {"policy": "class-balanced"},
+    "ewc": {"strength": 600.0, "samples": 500},
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """How much of what a stage is about to train: optimizer steps, and the share of new items."""
+
+    steps: int
+    share: float | None = None
+    """None where the strategy decides."""
+
+
 def ours(scenario: Scenario, strategy: str, *, share: float, seed: int, folder: Path) -> Done:
     """Learns the scenario's stages one after another into an output below `folder`."""
     seconds, steps = 0.0, 0
-    for number, stage in enumerate(scenario.stages, 1):
-        began = time.perf_counter()
-        budget = _steps(scenario, number, share)
-        model = _stage(scenario, number, stage, strategy, budget=budget, seed=seed, folder=folder)
-        spent = time.perf_counter() - began
+    for number, _ in enumerate(scenario.stages, 1):
+        began = time.process_time()
+        part = _part(scenario, number, strategy, share)
+        model = _stage(scenario, number, strategy, part=part, seed=seed, output=folder / "out")
+        spent = time.process_time() - began
         if scenario.is_sequence or number == len(scenario.stages):
-            seconds, steps = seconds + spent, steps + budget
+            seconds, steps = seconds + spent, steps + part.steps
     return Done(scenario.metrics(model), steps, seconds)
 
 
-def _steps(scenario: Scenario, number: int, share: float) -> int:
-    if scenario.is_sequence:
-        return scenario.stage_steps[number - 1]
-    return scenario.base_steps() if number == 1 else round(share * scenario.retrain_steps)
+def _part(scenario: Scenario, number: int, strategy: str, share: float) -> Part:
+    if not scenario.is_sequence:
+        return Part(scenario.base_steps() if number == 1 else round(share * scenario.retrain_steps))
+    steps = scenario.stage_steps[number - 1]
+    memory = int(strategy.partition(" ")[2] or 0)
+    if scenario.name == "split-mnist-hsu" and memory and number > 1:
+        # There the memory is repeated until it is about as large as what is new, and an epoch goes
+        # through both.
+        new = len(scenario.stages[number - 1].items)
+        old = memory * (new // memory)
+        return Part(steps * (new + old) // new, new / (new + old))
+    return Part(steps)
 
 
 def _stage(
-    scenario: Scenario,
-    number: int,
-    stage: Stage,
-    strategy: str,
-    *,
-    budget: int,
-    seed: int,
-    folder: Path,
+    scenario: Scenario, number: int, strategy: str, *, part: Part, seed: int, output: Path
 ) -> torch.nn.Module:
+    stage = scenario.stages[number - 1]
     torch.manual_seed(seed)
     model = scenario.make_model(stage.size)
     optimizer = scenario.optimizer(model)
-    names = {kind: onward.names(folder / "out", kind, range(n)) for kind, n in stage.size.items()}
+    names = {kind: onward.names(output, kind, range(n)) for kind, n in stage.size.items()}
+    growing = GROWING.get(scenario.name, {"model.4": "classes"})
     run = onward.open(
-        folder / "out", model=model, optimizer=optimizer, **names, seed=seed,
-        strategy=_hooks(strategy), grow=scenario.grow(names),
+        output, model=model, optimizer=optimizer, seed=seed, **names,
+        strategy=_hooks(strategy, part), grow={path: names[kind] for path, kind in growing.items()},
         save_every_seconds=None, save_every_epoch=False,
     )  # fmt: skip
     uniform = strategy == "uniform"
@@ -110,15 +143,15 @@ def _stage(
         Pairs(items),
         batch_size=scenario.batch_size,
         labels=items.targets.numpy() if items.targets.dtype == torch.int64 else None,
-        # Batches are all full, as in the reference methods.
-        drop_last=True,
+        drop_last=True,  # all batches are full, as in the reference methods
         **({} if uniform else {"ids": _ids(number, len(items)), "only_new": True}),
     )
+    kept = scenario.name in MOMENTS_KEPT
     run.plan(
-        f"{budget} steps",
-        # As the published protocols have it: a constant rate, and fresh moments for each task.
+        f"{part.steps} steps",
+        # A constant rate in sequences, as the published protocols have it.
         schedule=not scenario.is_sequence,
-        moments="reset" if scenario.is_sequence else "kept",
+        moments="kept" if kept else "reset",
     )
     for _epoch in run.epochs():
         for inputs, targets in loader:
@@ -132,16 +165,18 @@ def _stage(
     return model
 
 
-def _hooks(strategy: str) -> list[learning.Hook]:
+def _hooks(strategy: str, part: Part) -> list[learning.Hook]:
     name, _, memory = strategy.partition(" ")
-    if memory:
-        return learning.strategy(name, memory=int(memory), **MEMORIES.get(strategy, {}))
-    return learning.strategy(name)
-
-
-MEMORIES: dict[str, dict[str, Any]] = {}
+    if not memory:
+        return learning.strategy(name, **OPTIONS.get(name, {}))
+    hooks = learning.strategy(name, memory=int(memory), **OPTIONS.get(name, {}))
+    if part.share is not None:
+        kept = learning.Memory(int(memory), policy="class-balanced")
+        hooks[0] = learning.MemoryReplay(kept, share=part.share)
+    return hooks
 
 
 def _ids(number: int, items: int) -> list[int]:
     """The items of a stage, told apart from those of every other one."""
-    return (np.arange(items) + number * 1_000_000).tolist()
+    found: list[int] = (np.arange(items) + number * 1_000_000).tolist()
+    return found
