@@ -200,6 +200,8 @@ def test_data_is_compared_with_what_is_learned(
     assert document["removed"] == [bytes(gone[0]).hex()]
     assert document["changed"] == ["c"]
     sources["same"] = Source(keyed({"x": 1, "y": 2, "z": 3}), ["x", "y", "z"])
+    sources["other"] = Source(keyed({"x": 7}), ["x"])
+    assert "read as the script reads it" in onward("data", "diff", url, "other").stdout
     assert "no difference: 3 items" in onward("data", "diff", url, "same").stdout
 
 

@@ -156,6 +156,10 @@ def _lines(compared: _Compared, limit: int | None) -> list[str]:
     }
     shown = [f"{len(what):,} {name}" for name, what in counts.items()]
     lines.append(", ".join([*shown, f"{len(delta.known):,} known"]))
+    if not len(delta.known) and compared.base.only().known:
+        lines.append(
+            "no item is known: is the data read as the script reads it (--key, --classes)?"
+        )
     for title, indices, sign in (("added", delta.added, "+"), ("changed", delta.changed, "~")):
         names = map(clean, compared.named(indices, limit))
         lines += some(title, names, len(indices), sign=sign)
