@@ -200,6 +200,8 @@ def test_data_is_compared_with_what_is_learned(
     assert document["removed"] == [bytes(gone[0]).hex()]
     assert document["changed"] == ["c"]
     sources["same"] = Source(keyed({"x": 1, "y": 2, "z": 3}), ["x", "y", "z"])
+    sources["other"] = Source(keyed({"x": 7}), ["x"])
+    assert "read as the script reads it" in onward("data", "diff", url, "other").stdout
     assert "no difference: 3 items" in onward("data", "diff", url, "same").stdout
 
 
@@ -328,6 +330,20 @@ def test_who_learned_what_was_withdrawn_and_where_to_begin_without_it(
     assert "2 items learned and gone" in text
     assert "1 of 2  champion" in text
     assert f"newest clean ancestor: v2 {clean.checkpoint}" in text
+
+
+def test_what_is_missing_now_is_withdrawn_before_any_increment_says_so(
+    student: Student, onward: Onward, as_json: AsJson, sources: dict[str, Any]
+) -> None:
+    """Data of which something only went has nothing to learn, and yet a question to answer."""
+    clean = student.learn(keyed({"a": 1}))
+    student.learn(keyed({"a": 1, "b": 2}), finished=False)
+    sources["there"] = Source(keyed({"a": 1}), ["a"])
+    document = as_json("data", "withdrawn", student.output.url, "there")
+    assert (document["count"], document["clean_ancestor"]) == (1, clean.checkpoint)
+    assert [one["checkpoint"] for one in document["learned"]] == [student.commits[-1].checkpoint]
+    sources["there"] = Source(keyed({"a": 1, "moved": 2}), ["a", "moved"])
+    assert "nothing is withdrawn" in onward("data", "withdrawn", student.output.url, "there").stdout
 
 
 def test_where_every_ancestor_learned_it_none_is_clean(

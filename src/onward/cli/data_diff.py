@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from onward.cli.data_ledgers import (
     some,
     unfinished_text,
 )
+from onward.cli.data_source import snapshot_of, source_options
 from onward.cli.options import json_option, output_argument, write_json, write_lines
 from onward.cli.outputs import open_output
 from onward.cli.text import clean, count
@@ -55,9 +55,7 @@ class _Compared:
 @output_argument
 @click.argument("first", metavar="DATA|CHECKPOINT")
 @click.argument("second", metavar="[CHECKPOINT]", default="")
-@click.option("--key", "keys", multiple=True, metavar="COLUMN", help="Of a table: what is the key.")
-@click.option("--format", "format_", default="", metavar="NAME", help="Of a table: csv, jsonl, …")
-@click.option("--classes", is_flag=True, help="Of a folder: its folders are classes.")
+@source_options
 @loader_option
 @click.option("--all", "everything", is_flag=True, help="Every name, not the first 20.")
 @json_option
@@ -90,31 +88,18 @@ def diff(
             )
         compared = _checkpoints(repository, first, second, loader)
     else:
-        source = _source(first, keys=keys, format_=format_, classes=classes)
-        compared = _data(repository, first, source, loader)
+        # The ledger first: without one, there is no need to read the data.
+        base = ledgers_in(repository, "latest", loader=loader)
+        ledger = base.only()
+        pinned = settled(ledger)
+        snapshot = snapshot_of(first, keys=keys, format_=format_, classes=classes)
+        items = snapshot.identified
+        compared = _Compared(base, pinned, first, ledger.delta(items), snapshot.names, items)
     limit = None if everything else SHOWN
     if as_json:
         write_json(_document(compared, limit))
     else:
         write_lines(_lines(compared, limit))
-
-
-def _source(url: str, *, keys: tuple[str, ...], format_: str, classes: bool) -> Any:
-    # Both only here: comparing checkpoints needs neither.
-    if classes:
-        return importlib.import_module("onward.data.folder").Folder(url, classes=True)
-    sources = importlib.import_module("onward.data.sources")
-    key = None if not keys else keys[0] if len(keys) == 1 else list(keys)
-    return sources.open_source(url, key=key, format=format_ or None)
-
-
-def _data(repository: Repository, url: str, source: Any, loader: str) -> _Compared:
-    base = ledgers_in(repository, "latest", loader=loader)
-    ledger = base.only()
-    pinned = settled(ledger)
-    snapshot = source.snapshot()
-    items = snapshot.identified
-    return _Compared(base, pinned, url, ledger.delta(items), snapshot.names, items)
 
 
 def _checkpoints(repository: Repository, first: str, second: str, loader: str) -> _Compared:
@@ -156,6 +141,10 @@ def _lines(compared: _Compared, limit: int | None) -> list[str]:
     }
     shown = [f"{len(what):,} {name}" for name, what in counts.items()]
     lines.append(", ".join([*shown, f"{len(delta.known):,} known"]))
+    if not len(delta.known) and compared.base.only().known:
+        lines.append(
+            "no item is known: is the data read as the script reads it (--key, --classes)?"
+        )
     for title, indices, sign in (("added", delta.added, "+"), ("changed", delta.changed, "~")):
         names = map(clean, compared.named(indices, limit))
         lines += some(title, names, len(indices), sign=sign)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from onward.cli.data_ledgers import SHOWN, hexes, ledgers_in, loader_option, some
+from onward.cli.data_ledgers import SHOWN, hexes, ledgers_in, loader_option, settled, some
+from onward.cli.data_source import snapshot_of, source_options
 from onward.cli.options import json_option, output_argument, write_json, write_lines
 from onward.cli.outputs import label, open_output
 from onward.cli.text import clean, count, table
@@ -17,20 +18,35 @@ from onward.repository import History
 
 @click.command()
 @output_argument
+@click.argument("data", metavar="[DATA]", default="")
+@source_options
 @loader_option
 @click.option("--all", "everything", is_flag=True, help="Every item, not the first 20.")
 @json_option
-def withdrawn(output: str, loader: str, everything: bool, as_json: bool) -> None:
+def withdrawn(
+    output: str,
+    data: str,
+    keys: tuple[str, ...],
+    format_: str,
+    classes: bool,
+    loader: str,
+    everything: bool,
+    as_json: bool,
+) -> None:
     """Find the checkpoints that learned what is gone from the data.
 
     Withdrawn are items that the newest checkpoint's model learned from and that were missing when
-    its increment began. A model cannot unlearn them: the newest ancestor that never met them is
-    where training without them can begin.
+    its increment began; with DATA, those that are missing there now. A model cannot unlearn them:
+    the newest ancestor that never met them is where training without them can begin.
     """
     repository = open_output(output)
     held = ledgers_in(repository, "latest", loader=loader)
     ledger = held.only()
-    items = ledger.withdrawn_items()
+    present = None
+    if data:
+        settled(ledger)
+        present = snapshot_of(data, keys=keys, format_=format_, classes=classes).identified
+    items = ledger.withdrawn_items(present)
     learners = who_learned(repository, items) if items.count else Learners()
     digests = items.digests
     history = repository.history

@@ -101,15 +101,18 @@ class Ledger:
         """How the items are known; `None` before the first."""
         return self._state.kind
 
-    def withdrawn_items(self) -> Items:
-        """The known items that are gone from the data, as of the last increment."""
-        return Items.counted(0) if self.kind == "counted" else self._with_status(WITHDRAWN)
+    def withdrawn_items(self, present: Items | None = None) -> Items:
+        """The known items that are gone from the data, as of the last increment or `present`."""
+        if self.kind == "counted":
+            return Items.counted(0)
+        statuses = self._statuses if present is None else self.delta(present).statuses
+        return self._with_status(WITHDRAWN, statuses)
 
     def current_items(self) -> Items:
         """The known items that were in the data when the last increment began."""
         if self.kind == "counted":
             return Items.counted(self._state.entries)
-        return self._with_status(CURRENT)
+        return self._with_status(CURRENT, self._statuses)
 
     def learned(self, items: Items) -> Flags:
         """For each item whether finished increments have learned from it, in the data or not.
@@ -356,8 +359,8 @@ class Ledger:
             self._digests_now = np.concatenate([nothing, *self._state.segments])
         return self._digests_now
 
-    def _with_status(self, status: int) -> Items:
-        digests = self._digests[: self._state.entries][self._statuses == status]
+    def _with_status(self, status: int, statuses: Statuses) -> Items:
+        digests = self._digests[: self._state.entries][statuses == status]
         return Items(len(digests), digests, self._state.kind or "identified")
 
     def _marked(self, before: Statuses, became: Statuses) -> list[Any]:
