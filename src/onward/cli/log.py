@@ -23,6 +23,7 @@ from onward.repository.documents import MAX_RECORD_BYTES
 from onward.repository.records import (
     Alias,
     AnyRecord,
+    Audit,
     Claim,
     Drop,
     Open,
@@ -196,6 +197,9 @@ def _record_text(record: AnyRecord, versions: dict[str, int]) -> str:
         case Repack():
             moved = count(len(record.manifests), "checkpoint")
             return f"repacked {moved} ({count(len(record.packs), 'pack')})"
+        case Audit():
+            what = "a full retrain" if record.share == 1 else f"a retrain on {record.share:.3g}"
+            return f"v{versions[record.checkpoint]} audited: {what}, {count(record.steps, 'step')}"
         case Commit():
             return f"commit v{versions[record.checkpoint]}"
 
