@@ -97,7 +97,7 @@ def _unfinished(found: Audited, outcome: Outcome, display: Display, *, as_json: 
 
 def _lines(found: Audited, *, keep: bool) -> list[str]:
     assert found.audit is not None
-    lines = audit_lines(found.commit, found.audit, found.gaps)
+    lines = audit_lines(found.commit.checkpoint, found.audit, found.gaps)
     if found.before:
         lines.append("it was on record already; nothing was added")
     if not found.confirmed:

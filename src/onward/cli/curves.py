@@ -13,8 +13,8 @@ from onward.cli.text import clean
 from onward.learning.rounds import Round
 
 WIDTH, HEIGHT = 360, 196
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 18, 22
-_LABELS = 12
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 8, 18, 22
+_LABEL_ROOM = 16
 _LOG_FROM = 100.0
 
 STYLE = """
@@ -72,7 +72,7 @@ def is_logarithmic(curve: Curve) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """From values to 0 … 1, by powers where they span more than two of ten."""
+    """From values to 0 … 1, by powers of ten where most values span more than two of them."""
 
     low: float
     high: float
@@ -81,7 +81,10 @@ class _Scale:
     @classmethod
     def over(cls, values: Sequence[float]) -> _Scale:
         low, high = min(values), max(values)
-        if low > 0 and high / low > _LOG_FROM:
+        tenth = len(values) // 10
+        most = sorted(values)[tenth : len(values) - tenth]
+        # A few values far from the others, as at a beginning, do not ask for powers.
+        if low > 0 and most[-1] / most[0] > _LOG_FROM:
             return cls(math.log10(low), math.log10(high), log=True)
         if low == high:
             room = abs(low) / 2 or 1.0
@@ -101,7 +104,7 @@ class _Scale:
 def _bands(found: Sequence[Round], x: object) -> list[str]:
     assert callable(x)
     parts = []
-    every = -(-len(found) // _LABELS)
+    free_from = 0.0
     for position, its in enumerate(found):
         left, right = x(its.start_step), x(its.tip.step)
         if position % 2 == 0 and right > left:
@@ -109,8 +112,9 @@ def _bands(found: Sequence[Round], x: object) -> list[str]:
                 f'<rect class="band" x="{left:.1f}" y="{_TOP}" width="{right - left:.1f}" '
                 f'height="{HEIGHT - _TOP - _BOTTOM}"/>'
             )
-        if position % every == 0:
-            middle = (left + right) / 2
+        middle = (left + right) / 2
+        if middle >= free_from:
+            free_from = middle + _LABEL_ROOM + 6 * len(str(its.increment))
             parts.append(
                 f'<text x="{middle:.1f}" y="{_TOP - 6}" text-anchor="middle">{its.increment}</text>'
             )

@@ -198,8 +198,9 @@ def _record_text(record: AnyRecord, versions: dict[str, int]) -> str:
             moved = count(len(record.manifests), "checkpoint")
             return f"repacked {moved} ({count(len(record.packs), 'pack')})"
         case Audit():
-            what = "a full retrain" if record.share == 1 else f"a retrain on {record.share:.3g}"
-            return f"v{versions[record.checkpoint]} audited: {what}, {count(record.steps, 'step')}"
+            sample = "" if record.share == 1 else f" on a sample of {record.share:.3g}"
+            steps = count(record.steps, "step")
+            return f"audited v{versions[record.checkpoint]}{sample}: a retrain of {steps}"
         case Commit():
             return f"commit v{versions[record.checkpoint]}"
 

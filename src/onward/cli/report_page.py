@@ -10,18 +10,18 @@ from onward.cli import curves, lineage
 from onward.cli.report_facts import Facts
 from onward.cli.report_text import (
     amount_text,
+    audit_title,
     basis_text,
     dropped_text,
     footnotes,
     share_of_retrain,
     share_text,
-    time_text,
     total_share,
     total_text,
     used_text,
 )
 from onward.cli.report_words import ENGLISH, Words
-from onward.cli.text import clean, number, size
+from onward.cli.text import clean, number
 from onward.learning.bill import FIELDS, IncrementBill
 
 _CURVES = 12
@@ -205,12 +205,7 @@ def _audits(facts: Facts, words: Words) -> str:
     for one in audited:
         audit = one.audit
         assert audit is not None
-        said = words.audited.format(
-            checkpoint=f"v{versions[audit.checkpoint]}", steps=f"{audit.steps:,}",
-            time=time_text(audit.seconds), stored=size(audit.stored),
-        )  # fmt: skip
-        if audit.share != 1:
-            said += f" ({words.basis_scaled.format(share=share_text(audit.share))})"
+        said = audit_title(audit, f"v{versions[audit.checkpoint]}", words)
         parts.append(f"<p>{_text(said)}</p>")
         if one.gaps:
             parts.append(_gaps(one, words))

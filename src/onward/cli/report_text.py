@@ -60,7 +60,9 @@ def share_of_retrain(bill: IncrementBill, name: str, words: Words = ENGLISH) -> 
     about = "" if bill.is_exact or (bill.basis == "scaled" and name == "stored") else "~"
     whole = about + amount_text(name, retrain, words)
     share = share_text(bill.ratio(name)) if bill.finished else ""
-    return words.share_of.format(share=about + share, retrain=whole) if share else whole
+    if not share:
+        return words.so_far.format(retrain=whole)
+    return words.share_of.format(share=about + share, retrain=whole)
 
 
 def basis_text(bill: IncrementBill, words: Words = ENGLISH) -> str:
@@ -90,13 +92,15 @@ def report_lines(facts: Facts, words: Words = ENGLISH) -> list[str]:
         )  # fmt: skip
     rows.append(_total_row(bill, words))
     lines = [clean(facts.url), *table(rows, right=[1, 3, 5, 6])]
+    strategy = ""
     for one in bill.increments:
-        more = _more(one, words)
+        more = _more(one, words, told_before=strategy)
+        strategy = one.strategy
         if more:
             lines.append(f"{words.increment} {one.increment}: {more}")
     for one in bill.increments:
         if one.audit is not None and one.gaps:
-            lines += ["", *audit_lines(_audited(facts, one.audit), one.audit, one.gaps, words)]
+            lines += ["", *audit_lines(_name_of(facts, one.audit), one.audit, one.gaps, words)]
     notes = [
         words.unreadable.format(checkpoint=id_, why=why) for id_, why in facts.unreadable.items()
     ]
@@ -145,9 +149,9 @@ def _total_row(bill: Bill, words: Words) -> list[str]:
     ]  # fmt: skip
 
 
-def _more(bill: IncrementBill, words: Words) -> str:
+def _more(bill: IncrementBill, words: Words, *, told_before: str) -> str:
     facts = []
-    if bill.strategy:
+    if bill.strategy and bill.strategy != told_before:
         facts.append(clean(bill.strategy))
     if bill.dropped:
         facts.append(dropped_text(bill, words))
@@ -165,22 +169,22 @@ def dropped_text(bill: IncrementBill, words: Words = ENGLISH) -> str:
     return f"{words.checkpoints}: " + words.some_dropped.format(count=bill.dropped)
 
 
-def _audited(facts: Facts, audit: Audit) -> Commit:
-    return facts.history.commits[audit.checkpoint]
+def _name_of(facts: Facts, audit: Audit) -> str:
+    return f"v{facts.history.versions()[audit.checkpoint]} {audit.checkpoint}"
 
 
-def audit_lines(
-    commit: Commit, audit: Audit, gaps: Sequence[Gap], words: Words = ENGLISH
-) -> list[str]:
-    """One audit: what the retrain cost, and each holdout beside this model's score."""
-    lines = [
-        words.audited.format(
-            checkpoint=commit.checkpoint, steps=f"{audit.steps:,}", time=time_text(audit.seconds),
-            stored=size(audit.stored),
-        )
-        + ("" if audit.share == 1 else f" ({words.basis_scaled})".format(
-            share=share_text(audit.share)))
-    ]  # fmt: skip
+def audit_title(audit: Audit, name: str, words: Words = ENGLISH) -> str:
+    """What was audited, and what the retrain cost."""
+    template = words.audited if audit.share == 1 else words.audited_sample
+    return template.format(
+        checkpoint=name, share=share_text(audit.share), steps=f"{audit.steps:,}",
+        time=time_text(audit.seconds), stored=size(audit.stored),
+    )  # fmt: skip
+
+
+def audit_lines(name: str, audit: Audit, gaps: Sequence[Gap], words: Words = ENGLISH) -> list[str]:
+    """One audit of the checkpoint called `name`: its cost, and each holdout beside ours."""
+    lines = [audit_title(audit, name, words)]
     rows = [[words.holdout, words.ours, words.retrain, words.excess]]
     rows += [
         [clean(gap.holdout)[:_NAME], *(_score(value, words) for value in

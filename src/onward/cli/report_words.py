@@ -25,6 +25,7 @@ class Words:
     stored: str = "stored"
     of_retrain: str = "of retrain"
     share_of: str = "{share} of {retrain}"
+    so_far: str = "of {retrain}"
     itself: str = "is one"
     unknown: str = "unknown"
     total: str = "total"
@@ -42,7 +43,7 @@ class Words:
     headline: str = "{share} of the steps"
     headline_seconds: str = "{share} of the time"
     headline_samples: str = "{share} of the samples"
-    headline_stored: str = "{share} of the bytes stored"
+    headline_stored: str = "{share} of the bytes"
     headline_under: str = "{used} instead of {retrain}"
     headline_over: str = "by {count} finished, against retraining in full each time"
     nothing_compared: str = "No increment's full retrain is known yet."
@@ -63,6 +64,9 @@ class Words:
     # Audits.
     audits: str = "Audits"
     audited: str = "{checkpoint} audited: a full retrain takes {steps} steps, {time}, {stored}"
+    audited_sample: str = (
+        "{checkpoint} audited on a sample of {share}: {steps} steps, {time}, {stored}"
+    )
     holdout: str = "holdout"
     metric: str = "metric"
     ours: str = "this model"

@@ -206,7 +206,7 @@ def _used(its: Round, told: Mapping[str, Told]) -> Cost:
         at_least.add("seconds")
     return Cost(
         steps=sum(steps for _, steps in its.edges()),
-        samples=samples,
+        samples=None if samples is None else round(samples),
         seconds=seconds,
         stored=sum(commit.stored for commit in its.commits),
         at_least=frozenset(at_least),
@@ -288,7 +288,7 @@ def _estimated(
         steps=steps,
         samples=amount(planned.get("samples")),
         seconds=_scaled(used.seconds, per_step),
-        stored=_scaled(used.stored, per_step),
+        stored=None if per_step is None else round((used.stored or 0) * per_step),
         at_least=used.at_least & {"seconds"},
     ), "estimated"
 
@@ -302,9 +302,10 @@ def _ratio(used: float | None, retrain: float | None) -> float | None:
 
 
 def _total(name: str, bills: Iterable[IncrementBill]) -> Total:
-    used: float | None = 0.0
+    used: float | None = 0
     at_least = False
-    compared = retrain = 0.0
+    compared: float = 0
+    retrain: float = 0
     increments = 0
     estimated = False
     some = False
@@ -314,7 +315,7 @@ def _total(name: str, bills: Iterable[IncrementBill]) -> Total:
         if mine is None:
             continue
         some = True
-        used = (used or 0.0) + mine
+        used = (used or 0) + mine
         if bill.finished and theirs is not None:
             compared, retrain = compared + mine, retrain + theirs
             increments += 1
