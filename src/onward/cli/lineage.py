@@ -178,7 +178,8 @@ def _mark(history: History, node: _Node, version: int, text_x: int, words: Words
         facts.append(words.between.format(count=node.between))
     x, y = _x(node), _y(node)
     verdict = commit.row.verdict if commit.row else ""
-    colour = "bad" if verdict == "regression" else "good" if verdict == "better" else ""
+    word = verdict.partition(":")[0]  # what follows names holdouts
+    colour = {"regression": "bad", "better": "good"}.get(word, "")
     said = f'<tspan class="{colour}">{escape(_cut(verdict, _NAME))}</tspan>' if verdict else ""
     plain = escape(_cut(" · ".join(facts), _LINE))
     second = " · ".join(part for part in (said, plain) if part)

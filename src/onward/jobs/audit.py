@@ -125,7 +125,12 @@ def run_audit(
             if found.exit_code or found.outcome.error is not None:
                 return found
         trained = existing_repository(own)
-        retrain = _retrain(spec, commit, trained, found)
+        try:
+            retrain = _retrain(spec, commit, trained, found)
+        except _OtherData:
+            if not spec.keep:
+                folder.delete()  # it would never do: the same command is to begin anew
+            raise
         if spec.single_writer:
             repository = open_or_create(store, single_writer=True)
         repository.refresh()
@@ -204,7 +209,7 @@ def _retrain(
     share = _share(about, commit.checkpoint)
     found.confirmed = share is not None
     if spec.share != (1.0 if share is None else share):
-        raise JobError(
+        raise _OtherData(
             f"the script did not train on a sample of {spec.share:g}",
             why="its run does not say so" if share is None else f"it says {share:g}",
             do="let it take its data from run.loader, or leave --sample away",
@@ -231,6 +236,10 @@ def _share(about: Mapping[str, Any], checkpoint: str) -> float | None:
         return None
     share = audit.get("sample")
     return float(share) if isinstance(share, int | float) and not isinstance(share, bool) else None
+
+
+class _OtherData(JobError):
+    """The retrain is finished, but not on the data that it was to be trained on."""
 
 
 class _Folder:
