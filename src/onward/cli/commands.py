@@ -22,6 +22,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("onward.cli.export:export", "Write a checkpoint to one ordinary file."),
     "import": ("onward.cli.importing:import_", "Begin an output with a file from elsewhere."),
     "alias": ("onward.cli.alias:alias", "Give a checkpoint a name of your own."),
+    "gate": ("onward.cli.gate:gate", "Compare a checkpoint with the champion."),
+    "promote": ("onward.cli.promote:promote", "Make a checkpoint the champion, if it may be."),
+    "rollback": ("onward.cli.promote:rollback", "Bring back the champion before this one."),
     "pin": ("onward.cli.pin:pin", "Keep a checkpoint whatever the rules say."),
     "unpin": ("onward.cli.pin:unpin", "Take such a pin away."),
     "drop": ("onward.cli.drop:drop", "Forget checkpoints and free their space."),
@@ -57,7 +60,7 @@ class Onward(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> NoReturn:
-        """Runs a command and exits with its status: 0, 1, 2, 75 or 130."""
+        """Runs a command and exits with its status: 0, 1, 2, 3, 75 or 130."""
         given = list(sys.argv[1:] if args is None else args)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show is no failure
@@ -92,7 +95,8 @@ def main(ctx: click.Context) -> None:
     or an alias.
 
     Exit status: 0 done; 1 failed, or damage was found; 2 the command or its configuration is
-    wrong; 75 stopped safely, the same command goes on; 130 stopped by Ctrl-C.
+    wrong; 3 a checkpoint lost what the champion knows; 75 stopped safely, the same command goes
+    on; 130 stopped by Ctrl-C.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

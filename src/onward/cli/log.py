@@ -44,16 +44,24 @@ _PARALLEL_READS = 16
 @click.option("--all", "everything", is_flag=True, help="All, on a terminal too.")
 @click.option("--graph/--no-graph", default=True, help="The lineage as lines on the left.")
 @click.option("--records", is_flag=True, help="Claims, take-overs, aliases and drops too.")
+@click.option("--matrix", is_flag=True, help="How increments scored on holdouts, instead.")
+@click.option("--picture", default="", metavar="FILE.svg", help="With --matrix: draw it, too.")
 @json_option
 def log(
-    output: str, limit: int | None, everything: bool, graph: bool, records: bool, as_json: bool
-) -> None:
+    output: str, limit: int | None, everything: bool, graph: bool, records: bool, matrix: bool,
+    picture: str, as_json: bool,
+) -> None:  # fmt: skip
     """List the checkpoints of an output, newest first.
 
     On a terminal the newest 20 are shown unless -n or --all says otherwise; in a pipe and with
-    --json, all of them.
+    --json, all of them. --matrix shows the lineage of the latest one: a row for each increment, a
+    column for each frozen holdout; ACC is the mean after the last one, BWT and FWT how learning
+    changed what was known before and what came after, forgetting how far below its best each is.
     """
     repository = open_output(output)
+    if matrix or picture:
+        _show_matrix(repository, picture, as_json=as_json)
+        return
     if limit is None and not everything and on_terminal() and not as_json:
         limit = _ON_A_TERMINAL
     commits = list(islice(repository.history.newest_first(), limit))
@@ -64,6 +72,19 @@ def log(
         write_json({**document, **unpushed_document(behind)})
     else:
         write_lines(_lines(repository, commits, others, graph=graph) + unpushed_lines(behind))
+
+
+def _show_matrix(repository: Repository, picture: str, *, as_json: bool) -> None:
+    # Imported here, for it needs NumPy, which the history does not.
+    from onward.cli.matrix import draw, matrix_document, matrix_lines
+
+    history, url = repository.history, repository.store.url
+    if picture:
+        draw(history, picture, url)
+    if as_json:
+        write_json({"output": url, **matrix_document(history)})
+    else:
+        write_lines(matrix_lines(history, url, shades=on_terminal() and _encodes("█▓▒░")))
 
 
 def _lines(
@@ -263,6 +284,7 @@ def checkpoint_document(
         "generation": commit.generation,
         "stored_bytes": commit.stored,
         "metrics": commit.metrics,
+        "scores": msgspec.to_builtins(commit.row),
         "missed": [{"step": missed.step, "why": missed.why} for missed in commit.failed_before],
         "aliases": history.names_of(commit.checkpoint) if history.aliases else [],
         "pinned": commit.checkpoint in history.pins,

@@ -6,6 +6,7 @@ stack, and naming the one below it again (a rollback) takes the upper one off.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from onward.errors import Conflict, Missing, UnknownCheckpoint
@@ -62,17 +63,20 @@ def champions(repository: Repository) -> list[str]:
 
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         moves = [move for move in pool.map(target, range(repository.history.seq + 1)) if move]
-    return stacked([move.checkpoint for move in moves])
+    return stacked([move.checkpoint for move in moves], repository.history.dropped)
 
 
-def stacked(moves: list[str | None]) -> list[str]:
-    """The stack that is left after the name was moved so; None stands for taking it away."""
+def stacked(moves: Iterable[str | None], dropped: Collection[str] = ()) -> list[str]:
+    """The stack that is left after the name was moved so; None stands for taking it away.
+
+    A rollback passes over what is `dropped`.
+    """
     stack: list[str] = []
     for checkpoint in moves:
         if checkpoint is None or stack[-1:] == [checkpoint]:
             continue
-        if stack[-2:-1] == [checkpoint]:
-            stack.pop()
-        else:
-            stack.append(checkpoint)
+        below = stack[:-1]
+        while below and below[-1] != checkpoint and below[-1] in dropped:
+            below.pop()
+        stack = below if below[-1:] == [checkpoint] else [*stack, checkpoint]
     return stack
