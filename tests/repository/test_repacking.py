@@ -515,6 +515,6 @@ def test_older_onward_refuses_politely(monkeypatch: pytest.MonkeyPatch, store: M
     from onward.repository import records
 
     _repack(store)
-    monkeypatch.setattr(records, "_REPACK_FORMAT", 1)
+    monkeypatch.setattr(records, "_NEWEST_FORMAT", 1)
     with pytest.raises(NewerFormat, match="upgrade onward"):
         open_repository(store)

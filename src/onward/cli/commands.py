@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unpin": ("onward.cli.pin:unpin", "Take such a pin away."),
     "drop": ("onward.cli.drop:drop", "Forget checkpoints and free their space."),
     "prune": ("onward.cli.prune:prune", "Keep checkpoints by rules, forget the others."),
+    "report": ("onward.cli.report:report", "Show what each increment cost, and a retrain."),
+    "audit": ("onward.cli.audit:audit", "Measure what a full retrain costs and scores."),
     "doctor": ("onward.cli.doctor:doctor", "Check this machine, and that an output works."),
 }
 

@@ -23,6 +23,7 @@ from onward.repository.documents import MAX_RECORD_BYTES
 from onward.repository.records import (
     Alias,
     AnyRecord,
+    Audit,
     Claim,
     Drop,
     Open,
@@ -217,6 +218,10 @@ def _record_text(record: AnyRecord, versions: dict[str, int]) -> str:
         case Repack():
             moved = count(len(record.manifests), "checkpoint")
             return f"repacked {moved} ({count(len(record.packs), 'pack')})"
+        case Audit():
+            sample = "" if record.share == 1 else f" on a sample of {record.share:.3g}"
+            steps = count(record.steps, "step")
+            return f"audited v{versions[record.checkpoint]}{sample}: a retrain of {steps}"
         case Commit():
             return f"commit v{versions[record.checkpoint]}"
 

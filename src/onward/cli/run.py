@@ -125,7 +125,7 @@ def _carry_through(spec: JobSpec, *, as_json: bool) -> int:
         display.say(line)
     if as_json:
         write_json(outcome.document())
-    _leave_threads_behind(outcome.exit_code)
+    leave_threads_behind(outcome.exit_code)
     return outcome.exit_code
 
 
@@ -138,10 +138,10 @@ def _show_plan(spec: JobSpec, *, as_json: bool) -> int:
     return plan.exit_code
 
 
-def _leave_threads_behind(code: int) -> None:
+def leave_threads_behind(code: int) -> None:
+    """Ends the process where a job that was interrupted still waits for a store."""
     if any(thread.name == JOB_THREAD for thread in threading.enumerate()):
-        # A job that was interrupted may wait for a store that does not answer. Everything that it
-        # writes is whole or absent, so that it may die now.
+        # Everything that a job writes is whole or absent, so that it may die now.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

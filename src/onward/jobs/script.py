@@ -61,6 +61,8 @@ def script_environment(
         names.DATA: str(data) if data is not None else "",
         names.DATA_SNAPSHOT: data_snapshot,
         names.ON_DAMAGE: asked.on_damage if asked.on_damage != "raise" else "",
+        names.AUDIT_OF: spec.audit_of,
+        names.AUDIT_SAMPLE: f"{spec.audit_sample!r}" if spec.audit_of else "",
         names.SAVE_EVERY: spec.save_every or "",
         names.MTBF_HOURS: f"{spec.mtbf_hours:g}" if spec.mtbf_hours else "",
         names.SAVE_EVERY_STEPS: str(spec.save_every_steps or ""),

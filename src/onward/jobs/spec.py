@@ -23,6 +23,8 @@ class JobSpec:
     `predownload` is `no`, `latest`, `all`, or the name of the checkpoint to go on from.
     `pass_as` is `argument` (`--data_url`, `--train_url`) or `env` (`DATA_URL`, `TRAIN_URL`).
     `space` limits a working copy's packs, such as `20GB`; by default `ONWARD_SPACE` does.
+    `audit_of` (`<output>@<checkpoint id>`) makes it a full retrain of what that checkpoint learned,
+    on the share `audit_sample` of it.
     """
 
     script: str
@@ -45,6 +47,8 @@ class JobSpec:
     save_every_seconds: float | None = None
     grace_s: float = 30.0
     space: str = ""
+    audit_of: str = ""
+    audit_sample: float = 1.0
 
     def check(self) -> None:
         """Raises `UsageError` or `BadURL` for what cannot be meant, without touching a store."""

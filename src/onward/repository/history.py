@@ -11,6 +11,7 @@ from onward.repository.records import (
     NO_DIGEST,
     Alias,
     AnyRecord,
+    Audit,
     Claim,
     Commit,
     Drop,
@@ -42,6 +43,8 @@ class History:
     dropped: set[str] = field(default_factory=set)
     # Where a repack put manifests; the others are called like their checkpoint.
     moved: dict[str, ManifestPlace] = field(default_factory=dict)
+    # Full retrains that were trained beside checkpoints, in the order of the log.
+    audits: dict[str, list[Audit]] = field(default_factory=dict)
     # What nobody may use any more, and since which record: packs, and names of manifests.
     condemned_at: dict[str, int] = field(default_factory=dict)
     outdated_at: dict[str, int] = field(default_factory=dict)
@@ -81,6 +84,8 @@ class History:
                     self.outdated_at[self.manifest_place(self.commits[id_]).name] = record.seq
                     self.moved[id_] = place
                 self._condemn(record.packs, record.seq)
+            case Audit():
+                self.audits.setdefault(record.checkpoint, []).append(record)
         self.seq = record.seq
         self.head_digest = digest
 
@@ -134,6 +139,10 @@ class History:
                     return f"checkpoint {pinned[0]}, which it drops, is pinned"
             case Repack():
                 return self._repack_objection(record)
+            case Audit():
+                # A checkpoint that was dropped while its audit ran is known all the same.
+                if record.checkpoint not in self.commits:
+                    return f"checkpoint {record.checkpoint} is unknown"
         return ""
 
     def _repack_objection(self, record: Repack) -> str:

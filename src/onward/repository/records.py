@@ -43,6 +43,8 @@ _PIN = re.compile(r"pin-[0-9a-f]{16}")
 
 # Kinds that the first version did not have bear a higher format: it refuses them as newer.
 _REPACK_FORMAT = 2
+AUDIT_FORMAT = 3
+_NEWEST_FORMAT = AUDIT_FORMAT
 
 
 class DocumentRef(Struct, frozen=True):
@@ -163,19 +165,42 @@ class Repack(Record, frozen=True, kw_only=True, tag="repack"):
     packs: list[Hex32]
 
 
-AnyRecord: TypeAlias = Open | Claim | Commit | Alias | Drop | Repack
+class Audit(Record, frozen=True, kw_only=True, tag="audit"):
+    """A full retrain was trained beside a checkpoint: what it cost, and how it scored.
+
+    `share` of the data it was trained on: 1 is a full retrain, less is a sample of it. `samples`
+    is null where the script did not tell. `metrics` and `scores` are those of its last checkpoint.
+    """
+
+    format: int = AUDIT_FORMAT
+    checkpoint: CheckpointId
+    """The checkpoint that was audited."""
+    retrain: CheckpointId
+    """The last checkpoint of the audit itself, which need not exist any more."""
+    share: Annotated[float, Meta(gt=0, le=1)]
+    steps: Count
+    samples: Count | None
+    seconds: Annotated[float, Meta(ge=0)]
+    stored: Count
+    made_by: Text
+    metrics: Metrics = {}
+    scores: Scores = Scores()
+
+
+AnyRecord: TypeAlias = Open | Claim | Commit | Alias | Drop | Repack | Audit
+_FORMATS: dict[type[Record], int] = {Repack: _REPACK_FORMAT, Audit: AUDIT_FORMAT}
 _ANY_RECORD: Any = AnyRecord  # a union is not a type to the checker, but it is one to msgspec
 
 
 def parse_record(data: bytes, seq: int) -> AnyRecord:
     """The record stored in slot `seq`, or `Damaged` / `NewerFormat`."""
     name = f"log record {seq}"
-    document = from_bytes(data, name=name, max_bytes=MAX_RECORD_BYTES, newest=_REPACK_FORMAT)
+    document = from_bytes(data, name=name, max_bytes=MAX_RECORD_BYTES, newest=_NEWEST_FORMAT)
     check_seal(data, name=name)
     record: AnyRecord = convert(document, _ANY_RECORD, name=name)
     if record.seq != seq:
         raise Damaged(f"{name} says that it is record {record.seq}")
-    if record.format != (_REPACK_FORMAT if isinstance(record, Repack) else FORMAT):
+    if record.format != _FORMATS.get(type(record), FORMAT):
         raise Damaged(f"{name} is not a valid document", why=f"format {record.format} of its kind")
     return record
 

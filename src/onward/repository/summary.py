@@ -18,6 +18,8 @@ from onward.repository.documents import (
 )
 from onward.repository.history import History
 from onward.repository.records import (
+    AUDIT_FORMAT,
+    Audit,
     CheckpointId,
     Commit,
     Count,
@@ -53,12 +55,16 @@ class Summary(Struct, frozen=True, kw_only=True):
     moved: dict[CheckpointId, ManifestPlace]
     condemned: dict[Hex32, Count]
     outdated: dict[ManifestName, Count]
+    audits: list[Audit] = []  # early versions did not write it, nor could they read a log with one
     digest: str = ""
 
 
 def summary_bytes(history: History) -> bytes:
     """The stored form."""
+    audits = [audit for of_one in history.audits.values() for audit in of_one]
     summary = Summary(
+        # So that a version that knows no audits reads the log, and finds that it is newer.
+        format=AUDIT_FORMAT if audits else FORMAT,
         repository=history.repository,
         seq=history.seq,
         record_digest=history.head_digest,
@@ -72,6 +78,7 @@ def summary_bytes(history: History) -> bytes:
         moved=dict(sorted(history.moved.items())),
         condemned=dict(sorted(history.condemned_at.items())),
         outdated=dict(sorted(history.outdated_at.items())),
+        audits=sorted(audits, key=lambda audit: audit.seq),
     )
     return with_seal(msgspec.json.encode(summary))
 
@@ -93,7 +100,7 @@ def read_summary(store: Store) -> History | None:
         # Ten times as quick as reading it like other documents. It is less strict about the form,
         # but nobody depends on what a summary says.
         summary = msgspec.json.decode(data, type=Summary)
-        if summary.format != FORMAT or len(data) > MAX_SUMMARY_BYTES:
+        if summary.format not in (FORMAT, AUDIT_FORMAT) or len(data) > MAX_SUMMARY_BYTES:
             return None
         stored = store.read(record_key(summary.seq), 0, MAX_RECORD_BYTES + 1)
         if digest_of(stored) != summary.record_digest:
@@ -118,6 +125,8 @@ def read_summary(store: Store) -> History | None:
         condemned_at=dict(summary.condemned),
         outdated_at=dict(summary.outdated),
     )
+    for audit in summary.audits:
+        history.audits.setdefault(audit.checkpoint, []).append(audit)
     agrees = record.generation == history.generation and _hangs_together(history)
     return history if agrees and len(history.commits) == len(summary.commits) else None
 
@@ -141,5 +150,7 @@ def _hangs_together(history: History) -> bool:
             (history.manifest_place(commit).name in history.outdated_at) == (id_ not in live)
             for id_, commit in history.commits.items()
         )
+        and history.audits.keys() <= history.commits.keys()
+        and all(audit.seq <= history.seq for one in history.audits.values() for audit in one)
         and all(c.parent is None or c.parent in history.commits for c in history.commits.values())
     )

@@ -22,6 +22,8 @@ SAVE_EVERY_SECONDS = "ONWARD_SAVE_EVERY_SECONDS"
 ON_DAMAGE = "ONWARD_ON_DAMAGE"
 KEEP = "ONWARD_KEEP"
 SPACE = "ONWARD_SPACE"
+AUDIT_OF = "ONWARD_AUDIT_OF"
+AUDIT_SAMPLE = "ONWARD_AUDIT_SAMPLE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class Environment:
     on_damage: str = ""
     keep: str = ""
     """Rules of retention as JSON, such as `{"keep_last": 3}`."""
+    audit_of: str = ""
+    """`<output>@<checkpoint id>`: train a full retrain of what that checkpoint learned."""
+    audit_sample: float = 1.0
+    """On which share of its data, above 0 and up to 1."""
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -68,4 +74,6 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         save_every_seconds=float(seconds) if seconds else None,
         keep=found.get(KEEP, ""),
         on_damage=found.get(ON_DAMAGE, ""),
+        audit_of=found.get(AUDIT_OF, ""),
+        audit_sample=float(found.get(AUDIT_SAMPLE) or 1.0),
     )
