@@ -11,8 +11,11 @@ import numpy.typing as npt
 
 from onward.data.items import Digests, Items
 from onward.data.ledger import Ledger
+from onward.data.provenance import ledgers_of
 from onward.errors import UsageError
-from onward.repository import open_repository, read_state
+from onward.learning.evidence import evidence_of
+from onward.learning.holdouts import Holdout
+from onward.repository import open_repository
 from onward.stores import open_store
 
 
@@ -20,11 +23,17 @@ from onward.stores import open_store
 class Audit:
     """What the audited checkpoint learned, and what it is examined on."""
 
+    place: str
+    """`<output>@<checkpoint id>`."""
     ledgers: Mapping[str, Ledger]
-    holdouts: Mapping[str, Any]
-    """The state of its holdouts."""
+    holdouts: Mapping[str, Holdout]
     sample: float
     """The share of the items that the retrain is to see."""
+
+    def about(self) -> dict[str, Any]:
+        """What the record of the retrain says of it."""
+        _, _, checkpoint = self.place.rpartition("@")
+        return {"audit": {"of": checkpoint, "sample": self.sample}}
 
     def left_out(self, name: str, items: Items, digests: Digests) -> npt.NDArray[np.bool_]:
         """Which of a dataset's items the audited checkpoint never learned, or the sample lacks."""
@@ -48,17 +57,9 @@ def audit_of(place: str, sample: float) -> Audit:
     url, _, checkpoint = place.rpartition("@")
     repository = open_repository(open_store(url))
     commit = repository.history.resolve(checkpoint)
-    own = read_state(repository.store, repository.manifest(commit), keys=["onward"])["onward"]
-    ledgers = {}
-    for name, loader in own["loaders"]["loaders"].items():
-        if loader["ledger"] is not None:
-            ledger = Ledger()
-            ledger.load_state_dict(plain(loader["ledger"]))
-            ledgers[name] = ledger
-    learning = own.get("learning") or {}
-    return Audit(ledgers, plain(learning.get("holdouts") or {}), sample)
-
-
-def plain(tree: Any) -> Any:
-    """A state tree with NumPy arrays for its leaves."""
-    return tree
+    return Audit(
+        place=place,
+        ledgers=ledgers_of(repository, commit),
+        holdouts=evidence_of(repository, commit).holdouts,
+        sample=sample,
+    )

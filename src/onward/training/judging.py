@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from onward.data.order import Indices, derive_seed
 from onward.errors import UsageError
 from onward.learning.evidence import Evidence
 from onward.learning.gate import Verdict, judge
-from onward.learning.holdouts import Holdouts, When
+from onward.learning.holdouts import Holdout, Holdouts, When
 from onward.repository.records import Scores
 
 Outcomes = npt.NDArray[Any]
@@ -94,6 +94,21 @@ class Judging:
         """Raises `Leak` where some of these items, to learn or learned, were given as a holdout."""
         if items.digests is not None:
             self._given.refuse_leaks(items.digests, names)
+
+    def adopt(self, holdouts: Mapping[str, Holdout]) -> None:
+        """Freezes what another model was examined on."""
+        for name, holdout in holdouts.items():
+            if name not in self.holdouts.names:
+                self.holdouts.freeze(
+                    name,
+                    digests=holdout.digests,
+                    count=holdout.count,
+                    increment=holdout.increment,
+                    metric=holdout.metric,
+                    higher_is_better=holdout.higher_is_better,
+                    clusters=holdout.clusters,
+                    kind=holdout.kind,
+                )
 
     def cut_out(
         self, new: Indices, digests: Callable[[], Digests], *, share: float, kind: Kind

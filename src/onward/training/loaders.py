@@ -17,6 +17,7 @@ from onward.data.ledger import Ledger
 from onward.data.order import derive_seed
 from onward.data.snapshot import DataSnapshot
 from onward.errors import NothingNew, UsageError
+from onward.training.auditing import Audit
 from onward.training.learning import Learning
 from onward.training.lessons import LoaderLessons
 
@@ -36,6 +37,7 @@ class Loaders:
         seed: int,
         increment: int,
         again: bool = False,
+        audit: Audit | None = None,
     ) -> None:
         self.on_first_batch: Callable[[], None] = lambda: None
         self.on_wait: Callable[[], None] = lambda: None
@@ -46,6 +48,7 @@ class Loaders:
         self._seed = seed
         self._increment = increment
         self._again = again
+        self._audit = audit
         self._loaders: dict[str, Any] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._counts: dict[str, int | None] = {}
@@ -163,7 +166,9 @@ class Loaders:
             if ledger.pinned is not None:  # saved before what was met was told
                 ledger.learn_pinned()
         held = self._learning.held_out(digests, items.count)
-        if holdout:
+        if self._audit is not None:
+            held |= self._audit.left_out(name, items, digests())
+        elif holdout:
             new = ledger.new_items(items)
             held |= self._learning.judging.cut_out(
                 new[~held[new]], digests, share=holdout,

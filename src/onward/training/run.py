@@ -518,7 +518,9 @@ class Run:
         def prime() -> None:
             for remove in hooks:
                 remove()
-            self._saves.saver.prime(self._framework.capture(self._objects))
+            # With the run's own state: a ledger is as large as the data, and mostly unchanged.
+            objects = {**self._objects, OWN: self.counters}
+            self._saves.saver.prime(self._framework.capture(objects))
 
         for value in self._objects.values():
             remove = self._framework.before_optimizer_step(value, prime)

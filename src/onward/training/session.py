@@ -26,6 +26,7 @@ from onward.repository.mirror import Mirror
 from onward.repository.retention import Retention
 from onward.repository.staging import Staging
 from onward.stores import LocalStore, open_store, parse
+from onward.training.auditing import audit_of
 from onward.training.environment import Environment, read_environment
 from onward.training.interval import MeasuredInterval
 from onward.training.judging import Judging
@@ -174,6 +175,7 @@ def open(
                 reporter.progress(keep=retention.document())  # for the agent, who pushes
             else:
                 saver.after_commit.append(keep.here(repository))
+        audit = audit_of(agent.audit_of, agent.audit_sample) if agent.audit_of else None
         learner = Learner(
             hooks,
             framework=framework.name,
@@ -205,14 +207,17 @@ def open(
                 seed=seed,
                 increment=beginning.increment,
                 again=asked.verb == "continue",
+                audit=audit,
             ),
             policy=policy,
             reporter=reporter,
-            about=_about(config, environment),
+            about=_about(config, environment) | (audit.about() if audit is not None else {}),
             origin=beginning.origin,
             on_save_failure=on_save_failure,
             pusher=pusher,
         )
+        if audit is not None and beginning.verb == "fresh":
+            learning.judging.adopt(audit.holdouts)
         bring_to(run, framework, objects, repository, writer, beginning, asked.on_damage)
     except BaseException:
         reporter.close()  # a progress bar must not stand over the error
