@@ -23,10 +23,10 @@ REPETITIONS = 3
 
 
 def measure() -> Iterator[Result]:
-    """Seconds; rows are an id, two numbers, a word and a flag, 38 to 75 bytes each by format."""
+    """Seconds; rows are an id, two numbers, a word and a flag."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        for name, write in _WRITERS.items():
+        for name, write in WRITERS.items():
             if name == "parquet" and importlib.util.find_spec("pyarrow") is None:
                 print("parquet is left out: pyarrow is not installed")
                 continue
@@ -126,4 +126,4 @@ def _wait_until_settled() -> None:
     time.sleep(2.1)  # what has just been written is not believed to stay as it is
 
 
-_WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}
+WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}

@@ -15,25 +15,23 @@ import multiprocessing
 import os
 import shlex
 import sys
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from benchmarks.learning import results, table
+from benchmarks.learning.running import ordered, run_all
+from benchmarks.learning.scenarios import SCENARIOS, load
 from benchmarks.measuring import machine
 
 RESULTS = Path(".cache/learning.jsonl")
-ONWARD = "onward: "
 
 
 def main() -> None:
     arguments = _arguments()
-    from benchmarks.learning import results, table
-    from benchmarks.learning.scenarios import load
-
     results.mend(arguments.json)
     began = time.monotonic()
-    # Forked processes would share torch's threads; and each one's number is set before torch is.
+    # Before the processes load torch. They are not forked: this one has torch and its threads.
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
@@ -46,7 +44,7 @@ def main() -> None:
             spent = time.monotonic() - began
             print(f"{spent:7.0f} s  {runs[done]}: {done.result()} new results", flush=True)
     lines = [line for line in results.read(arguments.json) if line.scenario in arguments.scenario]
-    lines = _ordered([line for line in lines if line.seed < arguments.seeds])
+    lines = ordered([line for line in lines if line.seed < arguments.seeds])
     titles = {name: load(name).title for name in arguments.scenario}
     command = shlex.join(["python", "-m", "benchmarks.learning", *_without_places(sys.argv[1:])])
     heading = f"```console\n$ {command}\n```\n\n{machine()}."
@@ -57,48 +55,7 @@ def main() -> None:
         print(part)
 
 
-def run_all(scenario_name: str, seed: int, file: Path) -> int:
-    """Everything of one scenario with one seed that `file` does not have yet; how many it was."""
-    import torch
-
-    from benchmarks.learning import ours, reference, results
-    from benchmarks.learning.results import Line
-    from benchmarks.learning.scenarios import load
-
-    torch.set_num_threads(1)
-    scenario = load(scenario_name)
-    finished = {line.key for line in results.read(file)}
-    references = reference.References(scenario, seed)
-    new = 0
-    for side, planned in (("", reference.planned(scenario)), (ONWARD, ours.planned(scenario))):
-        for method, share in planned:
-            if (scenario_name, side + method, share, seed) in finished:
-                continue
-            if side:
-                with tempfile.TemporaryDirectory(prefix="learning-") as folder:
-                    place = Path(folder)
-                    done = ours.ours(scenario, method, share=share, seed=seed, folder=place)
-            else:
-                done = references.run(method, share)
-            results.append(
-                file,
-                Line(
-                    scenario=scenario_name,
-                    method=side + method,
-                    share=share,
-                    seed=seed,
-                    metrics=done.metrics,
-                    steps=done.steps,
-                    seconds=round(done.seconds, 3),
-                ),
-            )
-            new += 1
-    return new
-
-
 def _arguments() -> argparse.Namespace:
-    from benchmarks.learning.scenarios import SCENARIOS
-
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning")
     parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--seeds", type=int, default=5)
@@ -109,29 +66,6 @@ def _arguments() -> argparse.Namespace:
     if arguments.seeds < 1 or arguments.jobs < 1:
         parser.error("--seeds and --jobs must be 1 or more")
     return arguments
-
-
-def _ordered(lines: list) -> list:  # type: ignore[type-arg]
-    """As planned: by scenario, then method; lines come in the order in which they were ready."""
-    from benchmarks.learning import ours, reference
-    from benchmarks.learning.scenarios import SCENARIOS, load
-
-    places = {}
-    for name in SCENARIOS:
-        if any(line.scenario == name for line in lines):
-            scenario = load(name)
-            planned = reference.planned(scenario)
-            planned += [(ONWARD + method, share) for method, share in ours.planned(scenario)]
-            places |= {(name, *key): place for place, key in enumerate(planned)}
-    scenarios = list(SCENARIOS)
-    return sorted(
-        lines,
-        key=lambda line: (
-            scenarios.index(line.scenario),
-            places.get((line.scenario, line.method, line.share), len(places)),
-            line.seed,
-        ),
-    )
 
 
 def _without_places(words: list[str]) -> list[str]:

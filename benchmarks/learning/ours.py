@@ -2,8 +2,8 @@
 
 Each stage is an increment of one output, as separate runs of a script would make it: the model is
 built anew and brought to where the last stage ended. Where old data may be reached, the dataset
-is everything that has arrived; a strategy with a memory, or with none, is given the new items alone.
-Head and tables grow by rows. Steps are those of the reference methods; the seconds are those of
+is everything that has arrived; a strategy with a memory, or with none, is given the new items
+alone. Head and tables grow by rows. Steps are those of the reference methods; the seconds are those of
 the last stage (of all, in a sequence), from opening the output to the finished checkpoint.
 """
 

@@ -23,6 +23,7 @@ class Line:
     metrics: dict[str, float]
     steps: int
     seconds: float
+    """CPU time of training: steadier than the clock where a machine is shared."""
 
     @property
     def key(self) -> Key:

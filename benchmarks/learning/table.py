@@ -18,7 +18,7 @@ HEADS = {
     "of retrain": "% of retrain",
     "old": "old holdout",
     "excess forgetting": "excess forgetting",
-    "seconds": "seconds",
+    "seconds": "CPU s",
 }
 
 

@@ -32,7 +32,9 @@ OnwardError                    what happened, why, and what to do next
 │   ├── UnknownLabel           a label that the model has no output for
 │   ├── Leak                   items of a frozen holdout are in the training data
 │   └── NothingNew             a finished model and no new data (exits with 0)
-├── Regression                 a candidate unlearned what the champion knew (exits with 3)
+├── GateRefused                a candidate may not become the champion
+│   ├── Regression             it lost what the champion knows (exits with 3)
+│   └── Unproven               the evidence does not show that it lost nothing
 └── JobError                   one attempt at a job could not be carried through
     └── TransferFailed         files could not be fetched or pushed
 
@@ -230,10 +232,18 @@ class NothingNew(DataError, SystemExit):
         self.code = 0
 
 
-class Regression(OnwardError):
-    """A candidate that would lose what the champion knows was to be promoted."""
+class GateRefused(OnwardError):
+    """A candidate may not become the champion."""
+
+
+class Regression(GateRefused):
+    """The candidate lost some of what the champion knows, by more than the margin."""
 
     exit_code = 3
+
+
+class Unproven(GateRefused):
+    """The evidence does not suffice to say that the candidate lost nothing."""
 
 
 class JobError(OnwardError):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.learning import __main__ as runner
-from benchmarks.learning import ours, reference, results, scenarios, table, targets
+from benchmarks.learning import ours, reference, results, running, scenarios, table, targets
 from benchmarks.learning.figures import values
 from benchmarks.learning.reference import NEW_ONLY, RETRAIN, STALE, References
 from benchmarks.learning.results import Line
@@ -153,12 +152,12 @@ def test_every_target_is_about_something_that_is_run() -> None:
     """No promise names a scenario, or a strategy of ours, that does not exist."""
     assert {target.scenario for target in targets.TARGETS} == set(scenarios.SCENARIOS)
     strategies = {
-        (scenario, runner.ONWARD + strategy, share)
+        (scenario, running.ONWARD + strategy, share)
         for scenario, planned in ours.STRATEGIES.items()
         for strategy, share in planned
     }
     for target in targets.TARGETS:
-        if target.method.startswith(runner.ONWARD):
+        if target.method.startswith(running.ONWARD):
             assert (target.scenario, target.method, target.share) in strategies
 
 
@@ -176,15 +175,15 @@ def test_results_torn_by_a_kill_are_mended(tmp_path: Path) -> None:
 
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has a line is not measured again; what has none is."""
-    monkeypatch.setattr(scenarios, "load", lambda name: square())
+    monkeypatch.setattr(running, "load", lambda name: square())
     monkeypatch.setattr(ours, "planned", lambda scenario: [])
     file = tmp_path / "results.jsonl"
     planned = len(reference.planned(square()))
-    assert runner.run_all("fashion-classes", 0, file) == planned
-    assert runner.run_all("fashion-classes", 0, file) == 0
+    assert running.run_all("fashion-classes", 0, file) == planned
+    assert running.run_all("fashion-classes", 0, file) == 0
     kept = file.read_text().splitlines(keepends=True)
     file.write_text("".join(kept[1:]))
-    assert runner.run_all("fashion-classes", 0, file) == 1
+    assert running.run_all("fashion-classes", 0, file) == 1
     assert sorted(found.key for found in results.read(file)) == sorted(
         results.Line(**found).key for found in map(__import__("json").loads, kept)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def train(output: str, strategy: str, *, kill_at: int = 0, increments: int = INC
     torch.set_num_threads(1)
     stateless = strategy in ("uniform", "none", "shrink-perturb")
     while (increment := next_increment(output)) <= increments:
-        torch.manual_seed(increment)
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(increment)
         model = nn.Sequential(nn.Linear(FEATURES, 24), nn.ReLU(), nn.Linear(24, CLASSES))
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         classes = range((increment - 1) * CLASSES_EACH, increment * CLASSES_EACH)

@@ -1,4 +1,4 @@
-"""Every strategy passes the resume law: a kill in the middle leaves no trace in anything it keeps."""
+"""Every strategy passes the resume law: a kill leaves no trace in anything that it keeps."""
 
 from __future__ import annotations
 

@@ -40,7 +40,10 @@ def test_every_command_explains_itself(onward: Onward, name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_json(name: str) -> None:
-    assert any("--json" in parameter.opts for parameter in command(name).params)
+    found = command(name)
+    each = found.commands.values() if isinstance(found, click.Group) else [found]
+    for one in each:
+        assert any("--json" in parameter.opts for parameter in one.params), one.name
 
 
 def test_the_page_of_commands_is_what_they_say() -> None:

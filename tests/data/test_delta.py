@@ -18,7 +18,8 @@ from onward.data.items import Items
 from onward.data.ledger import Ledger
 from onward.data.order import derive_seed, permutation
 from onward.data.segments import appended, marks_of, merge_marks, statuses_of
-from tests.data.test_ledger import keyed, learned, reloaded
+from onward.errors import DataError, NothingNew
+from tests.data.ledgers import digests, keyed, learned, reloaded
 
 Data = Mapping[str, int]
 
@@ -28,10 +29,10 @@ def lists(delta: Delta) -> tuple[list[int], list[int], list[int], set[bytes]]:
     return delta.added.tolist(), delta.changed.tolist(), delta.known.tolist(), removed
 
 
-def digests(data: Data) -> set[bytes]:
-    whole = keyed(data).digests
-    assert whole is not None
-    return {bytes(digest) for digest in whole}
+def whole(data: Data) -> set[bytes]:
+    found = keyed(data).digests
+    assert found is not None
+    return {bytes(digest) for digest in found}
 
 
 def test_add_30_change_5_remove_2_is_exactly_that() -> None:
@@ -52,7 +53,7 @@ def test_add_30_change_5_remove_2_is_exactly_that() -> None:
     delta = learned(keyed(before)).delta(keyed({name: after[name] for name in names}))
     assert {names[i] for i in delta.added} == {f"new {i}" for i in range(30)}
     assert {names[i] for i in delta.changed} == {f"item {i}" for i in range(20, 25)}
-    assert {bytes(d) for d in delta.removed} == digests({"item 10": 10, "item 60": 60})
+    assert {bytes(d) for d in delta.removed} == whole({"item 10": 10, "item 60": 60})
     assert len(delta.superseded) == 5
     assert len(delta.known) == len(after) - 35
     assert np.array_equal(delta.new, np.sort(delta.new))
@@ -84,14 +85,12 @@ class Model:
                 changed.append(index)
             else:
                 added.append(index)
-        removed: dict[str, int] = {}
-        whole: set[bytes] = set()
+        removed: set[bytes] = set()
         for number, (key, content) in enumerate(self.entries):
             if number in self.gone or key in data or content in data.values():
                 continue
-            removed[key] = content
-            whole |= digests({key: content})
-        return added, changed, known, whole
+            removed |= whole({key: content})
+        return added, changed, known, removed
 
     def learn(self, data: Data, met: set[int]) -> None:
         added, changed, _, _ = self.delta(data)
@@ -136,6 +135,33 @@ def test_any_history_of_keyed_data_has_the_deltas_of_the_model(
         learned_contents = {content for _, content in model.entries}
         probe = keyed({f"other {i}": i for i in range(12)})
         assert ledger.seen(probe).tolist() == [i in learned_contents for i in range(12)]
+
+
+@given(datasets, datasets, datasets, st.integers(0, 255), st.booleans())
+def test_an_unfinished_increment_meets_the_same_contents_in_the_same_order(
+    before: Data, data: Data, more: Data, mask: int, again: bool
+) -> None:
+    """The resume law: whatever is added, copied or moved meanwhile, and whatever is held out."""
+    ledger = learned(keyed(before))
+    eligible = np.array([bool(mask >> i & 1) for i in range(len(data))])
+    try:
+        ledger.pin(keyed(data), eligible=eligible, again=again)
+    except (NothingNew, DataError):
+        return
+    pinned = ledger.pinned_items(keyed(data))
+    for index in np.concatenate([pinned.new, pinned.old]):
+        content = list(data.values())[index]
+        assert any(c == content and e for c, e in zip(data.values(), eligible, strict=True))
+    assert ledger.pinned == len(pinned.new)
+    assert again or not len(pinned.old) or set(pinned.old) <= set(ledger.delta(keyed(data)).known)
+    grown = {f"copied {key}": content for key, content in (*more.items(), *data.items())}
+    grown |= dict(reversed(data.items()))
+    other = reloaded(ledger).pinned_items(keyed(grown))
+    for now, then in ((other.new, pinned.new), (other.old, pinned.old)):
+        contents = [list(data.values())[i] for i in then]
+        assert [list(grown.values())[i] for i in now] == contents
+    if not again:
+        assert [list(grown)[i] for i in other.new] == [list(data)[i] for i in pinned.new]
 
 
 @given(st.lists(st.sets(st.integers(0, 20), min_size=1), max_size=6))
@@ -194,19 +220,13 @@ def test_marks_beyond_a_billion_entries_take_eight_bytes() -> None:
     assert marks_of(np.array([(1 << 30) - 1]), np.array([3], np.uint8)).dtype == np.uint32
 
 
-def million(seed: str) -> Any:
-    count = 1_000_000
-    raw = np.random.Philox(key=derive_seed(seed)).random_raw(2 * count)
-    return raw.astype("<u8").view(np.uint8).reshape(count, 16)
-
-
 @pytest.mark.parametrize("kind", ["identified", "keyed"])
 def test_a_million_items_take_well_below_a_second(kind: Any) -> None:
     """Moved, with one in a hundred changed or new: the delta, and pinning it."""
-    entries = million("entries")
+    entries = digests("entries", 1_000_000)
     ledger = learned(Items(len(entries), entries, kind))
     present = entries[permutation(len(entries), 1)]
-    fresh = million("fresh")[:20_000]
+    fresh = digests("fresh", 20_000)
     present[:10_000] = fresh[:10_000]
     present[10_000:20_000, 8:] = fresh[10_000:, 8:]
     items = Items(len(present), present, kind)

@@ -10,39 +10,13 @@ import pytest
 
 from onward.data.items import Items
 from onward.data.ledger import Ledger
-from onward.data.order import derive_seed
 from onward.data.provenance import ledgers_of
-from onward.frameworks.base import TensorLeaf
 from onward.repository import Commit, Facts, Repository, open_or_create, read_state
 from onward.repository.staging import Staging
 from onward.stores import LocalStore
+from tests.data.ledgers import digests, state_with
 
-_NAMES = {"uint8": "U8", "uint32": "U32", "int64": "I64"}
 _ITEMS = 50_000
-
-
-def frozen(tree: Any) -> Any:
-    """The state as every framework stores it, arrays as leaves."""
-    match tree:
-        case np.ndarray():
-            data = np.ascontiguousarray(tree).reshape(-1).view(np.uint8)
-            return TensorLeaf(_NAMES[str(tree.dtype)], tree.shape, "numpy", data)
-        case dict():
-            return {key: frozen(child) for key, child in tree.items()}
-        case list():
-            return [frozen(child) for child in tree]
-    return tree
-
-
-def state_with(ledger: Ledger) -> dict[str, Any]:
-    """The tree of a run whose only loader has this ledger."""
-    entry = {"position": {"epoch": 0}, "ledger": ledger.state_dict(), "items": 1}
-    return {"onward": frozen({"loaders": {"seed": 0, "loaders": {"loader0": entry}}})}
-
-
-def digests(seed: str, count: int) -> Any:
-    raw = np.random.Philox(key=derive_seed(seed)).random_raw(2 * count)
-    return raw.astype("<u8").view(np.uint8).reshape(count, 16)
 
 
 class Growing:
@@ -71,11 +45,13 @@ class Growing:
         self.data = np.concatenate([self.data[without:], more])
         ledger.pin(Items(len(self.data), self.data, "keyed"))
         if self.staging and latest is not None:
-            writer.prime(state_with(ledger))
+            writer.prime(state_with(loader0=ledger.state_dict()))
             writer.check_primed()
         stored_bytes = []
         for last in (False, False, True):
-            commit = writer.commit(state_with(ledger), self._facts(finished=last))
+            commit = writer.commit(
+                state_with(loader0=ledger.state_dict()), self._facts(finished=last)
+            )
             stored_bytes.append(commit.stored)
             self.commits.append(commit)
         return stored_bytes

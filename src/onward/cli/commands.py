@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "log": ("onward.cli.log:log", "List the checkpoints of an output, newest first."),
     "show": ("onward.cli.show:show", "Show what made one checkpoint, and what it holds."),
     "diff": ("onward.cli.diff:diff", "Compare two checkpoints, down to the values."),
+    "data": ("onward.cli.data:data", "Ask what a model has learned from, and what changed."),
     "verify": ("onward.cli.verify:verify", "Look for damage in an output."),
     "export": ("onward.cli.export:export", "Write a checkpoint to one ordinary file."),
     "import": ("onward.cli.importing:import_", "Begin an output with a file from elsewhere."),

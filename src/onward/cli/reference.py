@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from onward.cli.commands import COMMANDS, main
@@ -20,8 +22,20 @@ def reference() -> str:
         for name in COMMANDS:
             command = main.get_command(parent, name)
             assert command is not None
-            parts.append(f"\n## onward {name}\n\n" + _block(command, name, parent))
+            parts += _sections(command, name, parent)
     return "".join(parts)
+
+
+def _sections(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    """The help of a command, and where it is a group, of each command in it."""
+    path = f"{parent.command_path} {name}"
+    yield f"\n## {path}\n\n" + _block(command, name, parent)
+    if isinstance(command, click.Group):
+        with click.Context(command, info_name=name, parent=parent) as context:
+            for inner in command.list_commands(context):
+                found = command.get_command(context, inner)
+                assert found is not None
+                yield from _sections(found, inner, context)
 
 
 def _block(command: click.Command, name: str, parent: click.Context | None) -> str:

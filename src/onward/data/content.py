@@ -66,8 +66,9 @@ def canonical(value: Any, name: str = "the value") -> bytes:
     try:
         return encoded(value)
     except _NoForm as error:
+        path = error.path if len(error.path) < 200 else f"{error.path[:200]}…"
         raise DataError(
-            f"{name}{error.path} is a {error.what}, which has no canonical content",
+            f"{name}{path} is a {error.what}, which has no canonical content",
             do="let it be numbers, text, bytes, arrays, tensors, or lists, tuples and dicts of "
             "them, or give ids=",
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -32,7 +33,7 @@ class Stamp(NamedTuple):
 
 
 class DataFile(Protocol):
-    """One file of the data. All reading raises `DataChanged` where it no longer has `stamp`."""
+    """One file of the data. Reading raises `DataChanged` where it no longer has `stamp`."""
 
     @property
     def name(self) -> str:
@@ -51,24 +52,28 @@ class DataFile(Protocol):
     def open(self, stamp: Stamp) -> BinaryIO:
         """It, to be read from any place."""
 
-    def read_at(self, stamp: Stamp, start: int, size_bytes: int) -> bytes:
-        """A piece of it, quickly enough to be called for every row."""
+    def read_at(self, start: int, size_bytes: int) -> bytes:
+        """A piece of what it is now, quickly enough to be called for every row."""
+
+    def is_still(self, stamp: Stamp) -> bool:
+        """Whether what `read_at` has read is of the file that had this stamp."""
 
 
 class LocalFile:
     """A file on this machine."""
 
-    __slots__ = ("_held", "_holds", "_modified", "name", "path")
+    __slots__ = ("_held", "_holds", "_modified", "_opened_as", "name", "path")
 
-    def __init__(self, path: str, name: str, *, holds: bool = False) -> None:
+    def __init__(self, path: str, name: str, holds: bool = False) -> None:
         self.path = path
         self.name = name
         self._holds = holds  # whether reading pieces keeps it open
         self._held: int | None = None
+        self._opened_as: Stamp | None = None
         self._modified = (0, 0)
 
-    def __reduce__(self) -> tuple[type[LocalFile], tuple[str, str]]:
-        return LocalFile, (self.path, self.name)  # an open file stays in its process
+    def __reduce__(self) -> tuple[type[LocalFile], tuple[str, str, bool]]:
+        return LocalFile, (self.path, self.name, self._holds)  # an open file stays in its process
 
     def __del__(self) -> None:
         if self._held is not None:
@@ -98,22 +103,27 @@ class LocalFile:
     def open(self, stamp: Stamp) -> BinaryIO:
         return os.fdopen(self._opened(stamp), "rb")
 
-    def read_at(self, stamp: Stamp, start: int, size_bytes: int) -> bytes:
-        file = self._held
-        if file is None:
-            file = self._opened(stamp)
-            if self._holds:
-                self._held = file
-                self._modified = _modified(file)
+    def read_at(self, start: int, size_bytes: int) -> bytes:
         try:
-            if self._holds and _modified(file) != self._modified:
-                self._check(file, stamp)
-            return os.pread(file, size_bytes, start)
+            file = self._held
+            if file is None:
+                file = os.open(self.path, os.O_RDONLY)
+                if self._holds:
+                    self._opened_as = _stamp_of(os.fstat(file))
+                    self._modified = _modified(file)
+                    self._held = file
+            try:
+                return os.pread(file, size_bytes, start)
+            finally:
+                if not self._holds:
+                    os.close(file)
         except OSError as error:
             raise self._unreadable(error) from error
-        finally:
-            if file != self._held:
-                os.close(file)
+
+    def is_still(self, stamp: Stamp) -> bool:
+        if self._held is None:
+            return self.stamp() == stamp
+        return self._opened_as == stamp and _modified(self._held) == self._modified
 
     def _opened(self, stamp: Stamp) -> int:
         try:
@@ -132,11 +142,11 @@ class LocalFile:
         if now != stamp:
             same = now.size_bytes == stamp.size_bytes
             sizes = f"it had {stamp.size_bytes} bytes, then {now.size_bytes}"
-            raise _changed(self.where, "its times are others than before" if same else sizes)
+            raise changed(self.where, "its times are others than before" if same else sizes)
 
     def _unreadable(self, error: OSError) -> DataError:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            return _changed(self.where, "it was there when the data was listed, and has gone")
+            return changed(self.where, "it was there when the data was listed, and has gone")
         return _cannot_read(self.path, error)
 
 
@@ -167,8 +177,11 @@ class StoredFile:
     def open(self, stamp: Stamp) -> BinaryIO:
         return io.BytesIO(self._read(stamp))
 
-    def read_at(self, stamp: Stamp, start: int, size_bytes: int) -> bytes:
-        return self._read(stamp)[start : start + size_bytes]
+    def is_still(self, stamp: Stamp) -> bool:
+        return self.stamp() == stamp
+
+    def read_at(self, start: int, size_bytes: int) -> bytes:
+        return self._read(self.stamp())[start : start + size_bytes]
 
     def _read(self, stamp: Stamp) -> bytes:
         if self._content is None:
@@ -176,7 +189,7 @@ class StoredFile:
             # A read does not say of which version it is, so that the store is asked again.
             now = [found for found in self._store.list(self.name) if found.key == self.name]
             if now != [self._entry] or len(content) != stamp.size_bytes:
-                raise _changed(self.where, f"it had {stamp.size_bytes} bytes, then {len(content)}")
+                raise changed(self.where, f"it had {stamp.size_bytes} bytes, then {len(content)}")
             self._content = content
         return self._content
 
@@ -197,9 +210,11 @@ def local_files(root: Path, pattern: str | None = None) -> list[LocalFile]:
     read, is neither file nor folder, or where links lead in a circle.
     """
     try:
-        if not root.is_dir():
-            root.stat()
+        status = root.stat()
+        if stat.S_ISREG(status.st_mode):
             return [LocalFile(str(root), root.name)]
+        if not stat.S_ISDIR(status.st_mode):
+            raise _no_file(str(root))
         fits = None if pattern is None else glob(pattern)
         found = [LocalFile(path, name) for name, path in _below(str(root), "", fits, above=())]
     except OSError as error:
@@ -299,11 +314,7 @@ def _below(
             elif entry.is_file():
                 yield name, entry.path
             else:
-                raise DataError(
-                    f"{shown(entry.path)} is neither a file nor a folder",
-                    why="it may be a broken link, a socket or a device",
-                    do="remove it from the data",
-                )
+                raise _no_file(entry.path)
 
 
 def _at(location: Location, prefix: str) -> str:
@@ -320,11 +331,20 @@ def _modified(file: int) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _changed(where: str, why: str) -> DataChanged:
+def changed(where: str, why: str) -> DataChanged:
+    """The error for a file that is not what it was."""
     return DataChanged(
         f"{where} changed while it was read",
         why=why,
         do="let whatever writes it end first, then run the same command again",
+    )
+
+
+def _no_file(path: str) -> DataError:
+    return DataError(
+        f"{shown(path)} is neither a file nor a folder",
+        why="it may be a broken link, a socket or a device",
+        do="remove it from the data",
     )
 
 

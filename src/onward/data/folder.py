@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -59,7 +60,7 @@ class Folder:
         self.path = Path(location.prefix)
         self._read = read
         self._files = local_files(self.path, pattern)
-        self._cache = cache_folder(cache, "files", os.path.realpath(self.path), pattern)
+        self._cache = cache_folder(cache, "files", os.path.realpath(self.path))
         self.classes: list[str] = []
         """The names of the classes, by index."""
         self.labels: npt.NDArray[np.int64] | None = None
@@ -73,7 +74,7 @@ class Folder:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Any:
-        file = self._files[index]
+        file = self._files[operator.index(index)]
         sample = _bytes_of(file) if self._read is None else self._read(Path(file.path))
         return sample if self.labels is None else (sample, int(self.labels[index]))
 

@@ -15,13 +15,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from onward.data.delta import Delta, compare, compare_counted, nothing_new
 from onward.data.items import DIGEST_BYTES, Digests, Items, Kind, contained, halves, locate
 from onward.data.ledger_state import LedgerState, Numbers, Pin, read_state_dict, write_state_dict
 from onward.data.order import Indices
-from onward.data.pinned import Changes, Pinned, find_pinned, first_of_each
+from onward.data.pinned import (
+    Changes,
+    Flags,
+    Pinned,
+    check_eligible,
+    find_pinned,
+    first_of_each,
+    met_among,
+)
 from onward.data.segments import (
     CURRENT,
     SKIPPED,
@@ -35,8 +42,6 @@ from onward.data.segments import (
 from onward.errors import DataChanged, DataError
 
 __all__ = ["Changes", "Delta", "Ledger", "Pinned"]
-
-Flags = npt.NDArray[np.bool_]
 
 _KINDS: dict[Kind, tuple[str, str]] = {
     "counted": ("counted", "without ids="),
@@ -86,17 +91,23 @@ class Ledger:
         return int(np.count_nonzero(self._statuses == WITHDRAWN))
 
     @property
+    def extent(self) -> int:
+        """Of counted items, the number from which on all are neither learned nor being learned."""
+        state = self._state
+        return state.entries if state.pin is None else max(state.entries, state.pin.total)
+
+    @property
     def kind(self) -> Kind | None:
         """How the items are known; `None` before the first."""
         return self._state.kind
 
     def withdrawn_items(self) -> Items:
         """The known items that are gone from the data, as of the last increment."""
-        return self._with_status(WITHDRAWN)
+        return Items.counted(0) if self.kind == "counted" else self._with_status(WITHDRAWN)
 
     def current_items(self) -> Items:
         """The known items that were in the data when the last increment began."""
-        if self._state.kind == "counted":
+        if self.kind == "counted":
             return Items.counted(self._state.entries)
         return self._with_status(CURRENT)
 
@@ -134,12 +145,16 @@ class Ledger:
         """
         return self.learned(items) | self.learning(items)
 
-    def seen_keys(self, keys: Digests) -> Flags:
-        """For each key, uint8 [n, 8 or more], whether some content under it counts as seen."""
+    def seen_keys(self, keys: Digests) -> tuple[Flags, Flags]:
+        """For each key, uint8 [n, 16], whether some content under it is learned, and being learned.
+
+        The first 8 bytes of each count. There are no keys in ledgers of other kinds.
+        """
         if self._state.kind != "keyed":
-            return np.zeros(len(keys), np.bool_)
-        sought, _ = halves(np.concatenate([keys[:, :8], keys[:, :8]], axis=1))
-        return contained(sought, halves(self._digests)[0])
+            return np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.bool_)
+        sought, known = halves(keys)[0], halves(self._digests)[0]
+        entries = self._state.entries
+        return contained(sought, known[:entries]), contained(sought, known[entries:])
 
     # What is new.
 
@@ -185,7 +200,7 @@ class Ledger:
         delta = self.delta(present)
         new, old = delta.new, delta.known
         if eligible is not None:
-            _check_eligible(eligible, present)
+            check_eligible(eligible, present)
             new, old = new[eligible[new]], old[eligible[old]]
         if not len(new) and not (again and len(old)):
             _refuse_empty(delta, held_out=eligible is not None)
@@ -232,14 +247,14 @@ class Ledger:
         pin, state = self._pin, self._state
         if state.kind == "counted":
             rows, held = self._pinned_rows(pin), pin.total - state.entries
-            is_met = _met_of(pin, len(rows), met)
+            is_met = met_among(met, pin.count, last=len(rows))
             became = np.concatenate([self._statuses, np.full(held, SKIPPED, np.uint8)])
             became[rows[is_met]] = CURRENT
             before = np.concatenate([self._statuses, np.full(held, CURRENT, np.uint8)])
             self._become(pin=None, entries=pin.total, marks=self._marked(before, became))
             return
         fresh = len(self._digests) - state.entries
-        is_met = _met_of(pin, fresh, met)
+        is_met = met_among(met, pin.count, last=fresh)
         segments = state.segments
         if not is_met.all():
             # What was pinned lies in the last segment, by itself or behind what was known.
@@ -390,15 +405,6 @@ def _or_none(numbers: Numbers) -> Numbers | None:
     return numbers if len(numbers) else None
 
 
-def _check_eligible(eligible: Flags, present: Items) -> None:
-    if eligible.dtype != np.bool_ or eligible.shape != (present.count,):
-        raise DataError(
-            f"eligible has shape {list(eligible.shape)} and dtype {eligible.dtype}",
-            why=f"the dataset has {present.count} items",
-            do="give one bool for each item",
-        )
-
-
 def _refuse_empty(delta: Delta, *, held_out: bool) -> None:
     new = len(delta.added) + len(delta.changed)
     if not new and not len(delta.known):
@@ -406,14 +412,3 @@ def _refuse_empty(delta: Delta, *, held_out: bool) -> None:
     delta.require_new()
     assert held_out
     raise nothing_new(f"all {new:,} new items of the data are held out")
-
-
-def _met_of(pin: Pin, fresh: int, met: Indices | None) -> Flags:
-    """Of what is new to the ledger, behind the known items of an increment that learns again."""
-    if met is None:
-        return np.ones(fresh, np.bool_)
-    is_met = np.zeros(pin.count, np.bool_)
-    if len(met) and not (int(met.min()) >= 0 and int(met.max()) < pin.count):
-        raise AssertionError(f"positions among {pin.count} pinned items")
-    is_met[met] = True
-    return is_met[pin.count - fresh :]

@@ -7,7 +7,7 @@ reading again. Each file appears whole under its name, so that processes do not 
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import tempfile
 import time
 from collections.abc import Callable, Collection
@@ -25,9 +25,11 @@ RACY_NS = 2_000_000_000
 coarsest clocks of file systems tick every two seconds."""
 
 _MAGIC = b"onward cache 1\n"
+_SPARE = 1000
 _UNWANTED_S = 3600
 _UNUSED_S = 60 * 86400
 _LISTING = "listing"
+_FOLDER = re.compile("[0-9a-f]{32}")
 
 
 def cache_home() -> Path:
@@ -58,7 +60,7 @@ class Listing:
     def digest(self, file: DataFile) -> tuple[Stamp, bytes]:
         """The file's stamp and the BLAKE3 digest of its content, which is read only if need be."""
         stamp = file.stamp()
-        name = file.name.encode("utf-8", "surrogatepass")
+        name = file.where.encode()
         known = self._known.get(name)
         if known is not None and known[:2] == stamp[:2]:
             self._present[name] = known
@@ -70,16 +72,19 @@ class Listing:
         return stamp, digest
 
     def save(self, *, beside: Collection[str] = ()) -> None:
-        """Remembers what `digest` was asked for, and forgets what it was not.
+        """Remembers what `digest` was asked for; of the other files in the folder, `beside` stay.
 
-        Of the other files in its folder, only those named `beside` stay.
+        What was not asked for stays as well, because others may ask for more of the same data,
+        until it is most of what there is.
         """
-        if self._present == self._known:
+        both = {**self._known, **self._present}
+        kept = both if len(both) <= 2 * len(self._present) + _SPARE else self._present
+        if kept == self._known:
             with suppress(OSError):
                 os.utime(self.folder)  # in use
             return
         now_s = self._now_ns() / 1e9
-        keep(self.folder / _LISTING, msgspec.msgpack.encode(self._present))
+        keep(self.folder / _LISTING, msgspec.msgpack.encode(kept))
         _drop_others(self.folder, {_LISTING, *beside}, before_s=now_s - _UNWANTED_S)
         _forget_unused(self.folder.parent, before_s=now_s - _UNUSED_S)
 
@@ -130,7 +135,11 @@ def _drop_others(folder: Path, wanted: Collection[str], *, before_s: float) -> N
 
 
 def _forget_unused(caches: Path, *, before_s: float) -> None:
+    # Somebody may have given a folder of his own as the cache: only what is surely ours goes.
     with suppress(OSError):
         for entry in [*os.scandir(caches)]:
-            if entry.is_dir() and entry.stat().st_mtime < before_s:
-                shutil.rmtree(entry.path, ignore_errors=True)
+            ours = _FOLDER.fullmatch(entry.name) and os.path.exists(f"{entry.path}/{_LISTING}")
+            if ours and entry.stat().st_mtime < before_s:
+                for file in [*os.scandir(entry.path)]:
+                    os.unlink(file.path)
+                os.rmdir(entry.path)

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from onward.data.delta import find
 from onward.data.items import Digests, Items, halves
 from onward.data.order import Indices
-from onward.errors import DataChanged
+from onward.errors import DataChanged, DataError
+
+Flags = npt.NDArray[np.bool_]
 
 _SHOWN = 5
 
@@ -53,13 +55,33 @@ def find_pinned(
     return pinned
 
 
-def first_of_each(places: Indices) -> npt.NDArray[np.bool_]:
+def first_of_each(places: Indices) -> Flags:
     """For each place whether it is the first of those equal to it."""
     if not len(places) or int(np.bincount(places).max()) == 1:
         return np.ones(len(places), np.bool_)
     flags = np.zeros(len(places), np.bool_)
     flags[np.unique(places, return_index=True)[1]] = True
     return flags
+
+
+def check_eligible(eligible: Flags, present: Items) -> None:
+    """Raises `DataError` unless there is one bool for each item."""
+    if eligible.dtype != np.bool_ or eligible.shape != (present.count,):
+        raise DataError(
+            f"eligible has shape {list(eligible.shape)} and dtype {eligible.dtype}",
+            why=f"the dataset has {present.count} items",
+            do="give one bool for each item",
+        )
+
+
+def met_among(met: Indices | None, count: int, *, last: int) -> Flags:
+    """For each of the `last` of `count` pinned items whether it was met; `None` is all of them."""
+    flags = np.full(count, met is None)
+    if met is not None and len(met):
+        if int(met.min()) < 0 or int(met.max()) >= count:
+            raise AssertionError(f"{count} items are pinned")
+        flags[met] = True
+    return flags[count - last :]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from onward.data.content import canonical, digest_of_content
+from onward.data.content import ENCODERS, canonical, digest_of_content
 from onward.data.files import DataFile, Stamp
 from onward.data.items import DIGEST_BYTES, Digests, digest_of_id
 from onward.errors import DataError
@@ -69,7 +70,12 @@ class Rows:
 
 
 class Format(Protocol):
-    """How one kind of table file is read."""
+    """How one kind of table file is read.
+
+    `rereads` says that a row is read from the file each time, which may have changed meanwhile.
+    """
+
+    rereads: bool
 
     def scan(self, file: DataFile, stamp: Stamp) -> Rows:
         """Reads all of a file. Raises `DataError` with the file, the line and the reason."""
@@ -87,13 +93,14 @@ class Chosen:
 
     def check(self, present: Sequence[str], where: str) -> None:
         """Raises `DataError` where a file lacks columns, or has two of one name."""
-        twice = sorted({name for name in present if present.count(name) > 1})
+        twice = sorted(name for name, count in Counter(present).items() if count > 1)
         if twice:
             raise DataError(
                 f"{where} has two columns of one name: {', '.join(map(repr, twice))}",
                 do="give every column its own name",
             )
-        lacking = [name for name in (*self.key, *(self.columns or ())) if name not in present]
+        there = set(present)
+        lacking = [name for name in (*self.key, *(self.columns or ())) if name not in there]
         if lacking:
             raise DataError(
                 f"{where} has no column {', '.join(map(repr, lacking))}",
@@ -122,6 +129,27 @@ class Digester:
         self._contents = bytearray()
         self._keys = bytearray()
 
+    def add_values(
+        self, columns: Mapping[str, Sequence[Any]], keys: Sequence[Any], places: Sequence[int]
+    ) -> None:
+        """Rows whose values are given by column."""
+        try:
+            encoded = {
+                name: [
+                    ENCODERS.get(value.__class__, canonical)(value).decode("latin-1")
+                    for value in values
+                ]
+                for name, values in columns.items()
+            }
+        except DataError:
+            for values, place in zip(zip(*columns.values(), strict=True), places, strict=True):
+                canonical(
+                    dict(zip(columns, values, strict=True)),
+                    f"{self._unit} {place} of {self._where}: the row",
+                )
+            raise
+        self.add_columns(encoded, keys, places)
+
     def add_columns(
         self,
         columns: Mapping[str, Iterable[str]],
@@ -146,7 +174,9 @@ class Digester:
     def add_rows(self, rows: Sequence[Row], places: Sequence[int]) -> None:
         """Rows one by one, whose columns may differ."""
         for row, place in zip(rows, places, strict=True):
-            content = canonical(self._chosen.of(row), f"{self._unit} {place} of {self._where}: row")
+            content = canonical(
+                self._chosen.of(row), f"{self._unit} {place} of {self._where}: the row"
+            )
             self._contents += digest_of_content(content)
         self._add_keys(([row.get(name) for name in self._chosen.key] for row in rows), places)
 

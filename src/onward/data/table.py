@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from onward.data.content import has_equal, no_items, with_occurrences
-from onward.data.files import DataFile, LocalFile, Stamp, files_at
+from onward.data.content import canonical, digest_of_content, has_equal, no_items, with_occurrences
+from onward.data.files import DataFile, LocalFile, Stamp, changed, files_at
 from onward.data.items import Digests, Items, halves
 from onward.data.listing import Listing, cache_folder, keep, read_kept
 from onward.data.rows import Chosen, Format, Row, Rows, key_name
@@ -70,6 +73,8 @@ class Table:
         places = [where] if isinstance(where, str | os.PathLike) else [*where]
         urls = [parse(place).url for place in places]
         files = [file for place in places for file in _tables_at(place, format)]
+        if not files:
+            raise no_items("an empty list of tables")
         self._open(urls, files, key=key, format=format, columns=columns, read=read, cache=cache)
 
     def _open(
@@ -161,12 +166,23 @@ class Table:
         return f"{self._files[file].name} row {place + 1}"
 
     def _row(self, index: int) -> Row:
-        file, place = self._scanned.place(range(len(self))[index])
-        stamp, rows = self._scanned.found[file]
-        return self._format.row(self._files[file], stamp, rows, place)
+        number, place = self._scanned.place(range(len(self))[operator.index(index)])
+        file, (stamp, rows) = self._files[number], self._scanned.found[number]
+        try:
+            row = self._format.row(file, stamp, rows, place)
+            # Files may be appended to while their rows are learned; rows may not change.
+            same = not self._format.rereads or file.is_still(stamp)
+            if not same:
+                content = digest_of_content(canonical(self._chosen.of(row)))
+                same = content == rows.contents[place].tobytes()
+        except (ValueError, LookupError, StopIteration, csv.Error, msgspec.MsgspecError):
+            same = False
+        if not same:
+            raise changed(file.where, f"its row {place + 1} is another than at first")
+        return row
 
     def _check_columns(self, first: Rows, rows: Rows, file: DataFile) -> None:
-        if set(rows.columns) != set(first.columns):
+        if self._chosen.columns is None and set(rows.columns) != set(first.columns):
             raise DataError(
                 f"{file.where} has other columns than {self._files[0].where}",
                 why=f"only one of them has {sorted(set(rows.columns) ^ set(first.columns))}",
@@ -257,6 +273,8 @@ def _tables_at(where: Where, format: str | None) -> list[DataFile]:
                 do='say which format they have, such as format="csv"',
             )
         return tables
+    if len(files) > 1:
+        return [file for file in files if format_of(file.name) == format] or files
     return files
 
 

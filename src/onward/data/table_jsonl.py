@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from onward.data.content import ENCODERS, canonical
 from onward.data.files import DataFile, Stamp
 from onward.data.rows import Chosen, Digester, Lines, Row, Rows
 from onward.errors import DataError
@@ -20,6 +19,8 @@ class Jsonl:
 
     NaN and infinities are not JSON. Of a name that an object has twice the last value counts.
     """
+
+    rereads = True
 
     def __init__(self, chosen: Chosen) -> None:
         self._chosen = chosen
@@ -41,7 +42,7 @@ class Jsonl:
 
     def row(self, file: DataFile, stamp: Stamp, rows: Rows, index: int) -> Row:
         start, end = rows.starts[index : index + 2].tolist()
-        row: Row = _decode(file.read_at(stamp, start, end - start).removeprefix(b"\xef\xbb\xbf"))
+        row: Row = _decode(file.read_at(start, end - start).removeprefix(b"\xef\xbb\xbf"))
         return row
 
     def _parsed(self, texts: list[tuple[int, bytes]], file: DataFile) -> list[Row]:
@@ -70,14 +71,8 @@ class Jsonl:
         if chosen is None and (not names or any(row.keys() != names for row in rows)):
             digester.add_rows(rows, places)
             return
-        digester.add_columns(
-            {
-                name: [
-                    ENCODERS.get(value.__class__, canonical)(value).decode("latin-1")
-                    for value in [row[name] for row in rows]
-                ]
-                for name in (names if chosen is None else chosen)
-            },
+        digester.add_values(
+            {name: [row[name] for row in rows] for name in (names if chosen is None else chosen)},
             [[row[name] for row in rows] for name in self._chosen.key],
             places,
         )

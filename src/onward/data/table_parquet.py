@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from onward.data.content import ENCODERS, canonical
 from onward.data.files import DataFile, Stamp
 from onward.data.rows import Chosen, Digester, Row, Rows
 from onward.errors import DataError, UsageError
@@ -19,16 +18,18 @@ _NO_STARTS = np.empty(0, np.int64)
 
 
 class Parquet:
-    """Parquet files. Numbers, text, bytes, lists and structs come as Python's own, times as NumPy's
-    `datetime64` and `timedelta64`, in the resolution of the file.
+    """Numbers, text, bytes, lists and structs as Python's own, times as NumPy's.
 
+    Those are `datetime64`, and `timedelta64` for times of day, in the resolution of the file.
     To give rows, the wanted columns of a file are kept in memory from the first on.
     """
+
+    rereads = False
 
     def __init__(self, chosen: Chosen) -> None:
         self._chosen = chosen
         self._arrow, self._parquet = _imported("pyarrow"), _imported("pyarrow.parquet")
-        self._read: dict[str, dict[str, Callable[[int], Any]]] = {}
+        self._read: dict[tuple[str, Stamp], dict[str, Callable[[int], Any]]] = {}
 
     def __reduce__(self) -> tuple[type[Parquet], tuple[Chosen]]:
         return Parquet, (self._chosen,)  # every process reads for itself
@@ -40,31 +41,31 @@ class Parquet:
             self._chosen.check(names, file.where)
             columns = names if self._chosen.columns is None else self._chosen.columns
             wanted = [name for name in names if name in (*columns, *self._chosen.key)]
+            if not wanted:
+                raise DataError(f"{file.where} has no columns", do="remove it from the data")
             first = 1
             for batch in opened.iter_batches(batch_size=_BATCH, columns=wanted):
                 if not batch.num_rows:
                     continue
                 values = {name: self._values(batch.column(name)) for name in wanted}
-                digester.add_columns(
-                    {name: _in_canonical_form(values[name]) for name in columns},
+                digester.add_values(
+                    {name: values[name] for name in columns},
                     [values[name] for name in self._chosen.key],
                     range(first, first + batch.num_rows),
                 )
                 first += batch.num_rows
-            if not wanted:
-                raise DataError(f"{file.where} has no columns")
         file.open(stamp).close()  # still the same
         return digester.rows(_NO_STARTS, names)
 
     def row(self, file: DataFile, stamp: Stamp, rows: Rows, index: int) -> Row:
-        columns = self._read.get(file.where)
+        columns = self._read.get((file.where, stamp))
         if columns is None:
             wanted = rows.columns if self._chosen.columns is None else self._chosen.columns
             wanted = tuple(dict.fromkeys([*wanted, *self._chosen.key]))
             with self._opened(file, stamp) as opened:
                 table = opened.read(columns=list(wanted))
                 columns = {name: self._getter(table.column(name)) for name in wanted}
-            self._read[file.where] = columns
+            self._read[file.where, stamp] = columns
         return {name: at(index) for name, at in columns.items()}
 
     def _values(self, column: Any) -> Any:
@@ -125,10 +126,6 @@ class Parquet:
                 why=str(error),
                 do="check that it is a whole Parquet file",
             ) from error
-
-
-def _in_canonical_form(values: Sequence[Any]) -> list[str]:
-    return [ENCODERS.get(value.__class__, canonical)(value).decode("latin-1") for value in values]
 
 
 def _imported(name: str) -> Any:

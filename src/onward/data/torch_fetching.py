@@ -18,6 +18,7 @@ from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from onward.data import python_random
+from onward.data.torch_memory import WithMemory
 
 Job = tuple[int, Any]
 """A batch to load: its seed, and the indices (or the one index) of what it holds."""
@@ -95,6 +96,8 @@ class SeededBatches(Dataset[Any]):
         dataset = self.dataset
         if not self.batched:
             return self.collate_fn(dataset[wanted])
+        if isinstance(dataset, WithMemory):
+            return dataset.load(wanted, self.collate_fn)
         if getitems := getattr(dataset, "__getitems__", None):
             found = getitems(wanted)
             # Whoever gives something else than a list of items has put the batch together already.

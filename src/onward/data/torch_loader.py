@@ -6,7 +6,6 @@ Items are numbered as the dataset numbers them; where a replay memory is attache
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -34,12 +33,14 @@ class Loader(PositionedLoader):
     """Batches of a map-style dataset; order and augmentations follow from `seed` and position.
 
     `new` and `old` are indices of the items to learn and to replay (`Ledger.pinned_items`); by
-    default every item is new. With a number for `replay`, an epoch holds each new item once and that
-    many old ones for each of them. With `"uniform"`, whoever plans the increment says by `mix` what
-    share of a batch is new; an epoch then has room for each new item and one old beside it, and
-    goes on in a stream of all of them where the epoch before it ended. The options of workers are those of `torch.utils.data.DataLoader`,
-    and change nothing but speed. A dataset with random generators of its own, other than the
-    global ones of Python, NumPy and PyTorch, must see to their seeds itself.
+    default every item is new. With a number for `replay`, an epoch holds each new item once and
+    that many old ones for each of them. With `"uniform"`, whoever plans the increment says by `mix`
+    what share of a batch is new; an epoch then has room for each new item and one old beside it,
+    and goes on in a stream of all of them where the epoch before it ended.
+
+    The options of workers are those of `torch.utils.data.DataLoader`, and change nothing but speed.
+    A dataset with random generators of its own, other than the global ones of Python, NumPy and
+    PyTorch, must see to their seeds itself.
 
     >>> loader = Loader(range(10), seed=1, increment=1, batch_size=5)
     >>> [len(batch) for batch in loader]
@@ -110,7 +111,7 @@ class Loader(PositionedLoader):
 
     def attach(self, slots: Slots) -> None:
         """Lets the numbers from `first_slot` on be these slots of a replay memory."""
-        dataset = WithMemory(self.dataset, slots, self._collate_fn)
+        dataset = WithMemory(self.dataset, slots)
         self._batches_of = SeededBatches(dataset, self._collate_fn or default_collate, batched=True)
         self._fetcher = Fetcher(self._batches_of, self._options)
 
@@ -133,7 +134,7 @@ class Loader(PositionedLoader):
         None where all of them were.
         """
         if self._mixed is not None:
-            if not self._mixed.has_new:
+            if not self._mixed.share:
                 return None  # whoever mixes nothing new in has other ways to learn it
             met = self._mixed.met(self.epoch * len(self) + self.batches_taken)
         elif self.epoch or self.batches_taken >= len(self):

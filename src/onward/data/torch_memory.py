@@ -8,8 +8,6 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import default_collate
 
-from onward.data.order import Indices
-
 
 class Slots(Protocol):
     """What a replay memory offers to a loader."""
@@ -29,12 +27,9 @@ class WithMemory:
     collating them one by one.
     """
 
-    def __init__(
-        self, dataset: Any, slots: Slots, collate_fn: Callable[[list[Any]], Any] | None
-    ) -> None:
+    def __init__(self, dataset: Any, slots: Slots) -> None:
         self._dataset = dataset
         self._slots = slots
-        self._collate_fn = collate_fn
         self._items = len(dataset)
         self._gives_whole_batches: bool | None = None
 
@@ -52,20 +47,22 @@ class WithMemory:
             return self._dataset[index]
         return self._slots.sample(index - self._items)
 
-    def __getitems__(self, indices: list[int]) -> Any:
+    def load(self, indices: list[int], collate_fn: Callable[[list[Any]], Any]) -> Any:
+        """The batch of these numbers, those of slots last."""
         count = sum(index < self._items for index in indices)
-        fresh = self._fresh(indices[:count])
-        if count == len(indices):
-            return fresh
         slots = [index - self._items for index in indices[count:]]
-        if isinstance(fresh, list) and self._collate_fn is not None:
-            return [*fresh, *(self._slots.sample(slot) for slot in slots)]
+        fresh = self._fresh(indices[:count])
+        collated = not isinstance(fresh, list)
+        if not collated and collate_fn is not default_collate:
+            return collate_fn([*fresh, *map(self._slots.sample, slots)])
+        if count:
+            fresh = fresh if collated else default_collate(fresh)
+            if not slots:
+                return fresh
         remembered = self._slots.batch(slots)
         if remembered is None:
             remembered = default_collate([self._slots.sample(slot) for slot in slots])
-        if count == 0:
-            return remembered
-        return _joined(default_collate(fresh) if isinstance(fresh, list) else fresh, remembered)
+        return _joined(fresh, remembered) if count else remembered
 
     def _fresh(self, indices: list[int]) -> Any:
         """Items of the dataset: a list of them, or a whole batch if it gives such."""
@@ -77,11 +74,6 @@ class WithMemory:
         if self._gives_whole_batches is None:
             self._gives_whole_batches = not isinstance(getitems([0]), list)
         return None if self._gives_whole_batches else []
-
-
-def memory_rows(first_slot: int, slots: Indices) -> Indices:
-    """The numbers under which a loader knows these slots."""
-    return slots + first_slot
 
 
 def _joined(one: Any, other: Any) -> Any:

@@ -97,7 +97,7 @@ class PositionedLoader(ABC):
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a position within an epoch to mean the same."""
 
-    def _handed_out(self) -> None:
+    def _handed_out(self) -> None:  # noqa: B027 - most need not count
         """A batch is about to be handed out, and counts as taken."""
 
     def _extra_state(self) -> dict[str, Any]:

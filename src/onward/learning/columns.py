@@ -63,7 +63,7 @@ def _structure(value: Any, path: str, leaves: list[Array]) -> Any:
     if array is None:
         raise Unstorable(
             f"{path} is a {type(value).__module__}.{type(value).__qualname__}",
-            why="a replay memory keeps numbers, text, bytes, arrays, tensors, and containers of them",
+            why="a memory keeps numbers, text, bytes, arrays, tensors, and containers of them",
             do="let raw= give such values of an item, and make the rest of them in collate_fn",
         )
     leaves.append(_plain(array, path))

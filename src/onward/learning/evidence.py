@@ -1,6 +1,127 @@
+"""The evidence of a checkpoint: how it did on each item of the frozen holdouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onward.errors import Damaged
+from onward.frameworks.base import TensorLeaf
+from onward.learning.holdouts import Holdout, Holdouts
+from onward.repository import Commit, History, Manifest, Repository, description
+from onward.repository.asking import with_checkpoint
+from onward.repository.reading import read_tensors
+
+PLACE = ("onward", "learning", "holdouts")
+"""Where the holdouts are in a checkpoint's state tree."""
+
+_NUMPY = {
+    "BOOL": "|b1", "U8": "|u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    pass
+    """What one checkpoint shows; `began_from` is the checkpoint that its increment went on from."""
+
+    checkpoint: str
+    label: str
+    began_from: str | None = None
+    holdouts: Mapping[str, Holdout] = field(default_factory=dict)
 
 
-def evidence_of(*a):
-    pass
+def evidence_of(repository: Repository, commit: Commit) -> Evidence:
+    """The evidence in a checkpoint, without the rest of its state, and without a framework.
+
+    A checkpoint that never knew a holdout has none. Raises `Damaged`, `Dropped`, `NewerFormat`,
+    `StoreError`.
+    """
+
+    def read(found: Commit, manifest: Manifest) -> Evidence:
+        history = repository.history
+        return Evidence(
+            checkpoint=found.checkpoint,
+            label=f"v{history.versions()[found.checkpoint]} {found.checkpoint}",
+            began_from=began_from(history, found),
+            holdouts=_holdouts(repository, found, manifest),
+        )
+
+    return with_checkpoint(repository, lambda history: history.resolve(commit.checkpoint), read)
+
+
+def began_from(history: History, commit: Commit) -> str | None:
+    """The checkpoint from which the increment of `commit` went on; None if it was the first."""
+    for ancestor in ancestors(history, commit):
+        if ancestor.increment < commit.increment:
+            return ancestor.checkpoint
+    return None
+
+
+def ancestors(history: History, commit: Commit) -> Iterator[Commit]:
+    """A checkpoint's parent, its parent, and so on, dropped ones included."""
+    parent = commit.parent
+    while parent is not None:
+        ancestor = history.commits[parent]
+        yield ancestor
+        parent = ancestor.parent
+
+
+def _holdouts(repository: Repository, commit: Commit, manifest: Manifest) -> Mapping[str, Holdout]:
+    tree: Any = description(manifest)
+    for key in PLACE:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    if tree is None:
+        return {}
+    leaves = list(_leaves(tree))
+    data = read_tensors(
+        repository.store, {leaf.identity: manifest.tensor(leaf.identity) for leaf in leaves}
+    )
+    holdouts = Holdouts()
+    try:
+        holdouts.load_state_dict(_with_arrays(tree, data))
+        found = {name: holdouts[name] for name in holdouts.names}
+        for name, holdout in found.items():
+            _check_shapes(name, holdout)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Damaged(
+            f"the holdouts in checkpoint {commit.checkpoint} cannot be read",
+            why=f"{type(error).__name__}: {error}",
+            do="run `onward verify`; a checkpoint made by other code may hold something else there",
+        ) from error
+    return found
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, TensorLeaf):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for child in tree.values():
+            yield from _leaves(child)
+
+
+def _with_arrays(tree: Any, data: Mapping[int, npt.NDArray[np.uint8]]) -> Any:
+    if isinstance(tree, TensorLeaf):
+        assert isinstance(tree.identity, int)
+        return data[tree.identity].view(_NUMPY[tree.dtype]).reshape(tree.shape)
+    if isinstance(tree, Mapping):
+        return {key: _with_arrays(child, data) for key, child in tree.items()}
+    return tree
+
+
+def _check_shapes(name: str, holdout: Holdout) -> None:
+    count = holdout.count
+    arrays = [
+        ("digests", holdout.digests, (count, 16), "u"),
+        ("clusters", holdout.clusters, (count,), "i"),
+        ("outcomes", holdout.outcomes, (count,), "bf"),
+        ("before", holdout.before, (count,), "bf"),
+    ]
+    for what, array, shape, kinds in arrays:
+        if array is not None and (array.shape != shape or array.dtype.kind not in kinds):
+            raise ValueError(f"{what} of {name!r} are {array.dtype} {list(array.shape)}")
+        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{what} of {name!r} are not finite")

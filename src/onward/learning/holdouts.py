@@ -377,7 +377,8 @@ def _outcomes(outcomes: npt.ArrayLike, count: int, name: str) -> Outcomes:
         )
     if given.dtype == np.bool_:
         return given.copy()
-    checked = given.astype(np.float64 if given.dtype.itemsize > 4 else np.float32)
+    wide = given.dtype.itemsize > 4
+    checked: Outcomes = given.astype(np.float64) if wide else given.astype(np.float32)
     wrong = np.flatnonzero(~np.isfinite(checked))
     if len(wrong):
         raise DataError(

@@ -94,13 +94,21 @@ class Lessons(Protocol):
     Indices below `first_slot` are items of the dataset; `first_slot + s` is slot s of the memory.
     """
 
-    new: Indices
-    """The items that the increment learns, in the order of the dataset."""
-    labels: npt.NDArray[np.int64] | None
-    """The class of each item of the dataset, by index; None where the loader was not told."""
-    digests: Digests
-    """The 16 bytes by which each item of the dataset is known, by index."""
-    first_slot: int
+    @property
+    def new(self) -> Indices:
+        """The items that the increment learns, in the order of the dataset."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """The class of each item of the dataset, by index; None where the loader was not told."""
+
+    @property
+    def digests(self) -> Digests:
+        """The 16 bytes by which each item of the dataset is known, by index."""
+
+    @property
+    def first_slot(self) -> int:
+        """The number of slot 0."""
 
     def raw(self, index: int) -> Any:
         """An item as it is to be remembered: what the dataset gives, or the loader's `raw=`."""

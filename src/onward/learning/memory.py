@@ -79,14 +79,14 @@ class Memory:
         """What the samples take, with what is kept beside them."""
         columns = [*(self._columns or []), *self._columns_beside()]
         loose = sum(leaf.nbytes for _, leaves in self._loose.values() for leaf in leaves)
-        return sum(column.nbytes for column in columns) + loose
+        return int(sum(column.nbytes for column in columns) + loose)
 
     def sample(self, slot: int, *, tensor: ToTensor) -> Any:
         """The sample in a slot, as the dataset once gave it."""
         if slot in self._loose:
             structure, leaves = self._loose[slot]
         else:
-            assert self._filled[slot] and self._columns is not None
+            assert self._columns is not None
             structure, leaves = self._structure, [column[slot] for column in self._columns]
         return put_together(structure, leaves, tensor)
 

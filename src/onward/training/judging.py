@@ -15,6 +15,7 @@ from onward.errors import UsageError
 from onward.learning.evidence import Evidence
 from onward.learning.gate import Verdict, judge
 from onward.learning.holdouts import Holdouts, When
+from onward.repository.records import Scores
 
 Outcomes = npt.NDArray[Any]
 
@@ -50,6 +51,8 @@ class Judging:
         self.scoring: Scoring | None = None
         self.verdict: Verdict | None = None
         self.champion: Callable[[], Evidence | None] = lambda: None
+        self.began_from: str | None = None
+        """The checkpoint that this increment went on from."""
         self._increment = increment
         self._margin = margin
         self._evaluate = evaluate
@@ -150,12 +153,18 @@ class Judging:
             return None
         for name in self._places:
             self._score(name, when="after")
-        self.verdict = judge(
-            self.champion(),
-            Evidence.of(self.holdouts, increment=self._increment),
-            margin=self._margin,
-        )
+        champion = self.champion()
+        if champion is not None:
+            candidate = Evidence(
+                checkpoint="", label=f"increment {self._increment}", began_from=self.began_from,
+                holdouts={name: self.holdouts[name] for name in self.holdouts.names},
+            )  # fmt: skip
+            self.verdict = judge(champion, candidate, margin=self._margin)
         return self.verdict
+
+    def row(self) -> Scores | None:
+        """This increment's row of the matrix, for its checkpoint's record."""
+        return self.holdouts.row(self.verdict.text if self.verdict is not None else "")
 
     @property
     def unreached(self) -> list[str]:

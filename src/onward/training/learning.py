@@ -53,7 +53,7 @@ class Learning:
         return self.judging.holdouts.contains(digests())
 
     def teach(self, lessons: LoaderLessons, *, known: int, removed: Digests) -> None:
-        """A loader is there: what is new in it, how many items were known before, and what is gone."""
+        """A loader is there: its lessons, how many items were known before, and what is gone."""
         first = self.learner.lessons is None
         self.learner.teach(lessons)
         if not first:
@@ -163,7 +163,9 @@ class Learning:
             "new": len(lessons.new) if lessons else None,
             "known": self._known if lessons else None,
             "strategy": self.learner.describe(),
-            "memory": None if memory is None else {"items": len(memory), "bytes": memory.size_bytes},
+            "memory": None if memory is None else {
+                "items": len(memory), "bytes": memory.size_bytes,
+            },
             "plan": plan.document() if plan is not None else None,
             "retrain": None if retrain is None else {
                 "steps": retrain.steps, "samples": retrain.samples, "epochs": retrain.epochs,

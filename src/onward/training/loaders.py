@@ -370,7 +370,8 @@ def _labels_of(dataset: Any, labels: Any, count: int) -> npt.NDArray[np.int64] |
         labels = [labels(index) for index in range(count)]
     elif labels is None:
         found = [getattr(dataset, name, None) for name in ("labels", "targets")]
-        labels = next((f for f in found if hasattr(f, "__len__") and len(f) == count), None)
+        sized: list[Any] = [f for f in found if hasattr(f, "__len__")]
+        labels = next((f for f in sized if len(f) == count), None)
         if labels is None:
             return None
     array = np.asarray(labels)

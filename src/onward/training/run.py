@@ -26,8 +26,8 @@ from onward.training.lag import lag_text
 from onward.training.learning import Learning
 from onward.training.loaders import Loaders
 from onward.training.metrics import Metrics, number
-from onward.training.planning import AskedPlan, Moments
 from onward.training.places import Pusher
+from onward.training.planning import AskedPlan, Moments
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, monotonic_s
 from onward.training.saver import Saver
@@ -364,7 +364,8 @@ class Run:
         """Ends the increment: saves it as finished, waits until everything is stored and pushed.
 
         Memories are filled, every holdout is scored, and the candidate is compared with the
-        champion; the verdict is returned, and stands in the log. Raises `EmptyBudget` if nothing was trained at a learning rate above zero.
+        champion; the verdict is returned, and stands in the log. Raises `EmptyBudget` if nothing
+        was trained at a learning rate above zero.
         """
         if self._finished:
             return self._learning.judging.verdict
@@ -564,6 +565,7 @@ class Run:
             origin=self._origin,
             about={**about, "saving": saving} if saving else about,
             metrics=self._metrics.numbers(),
+            scores=self._learning.judging.row() if finished else None,
         )
 
     def _stop(self) -> None:

@@ -17,7 +17,7 @@ from onward import _version
 from onward.errors import Damaged, Indeterminate, StoreError, UsageError
 from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
-from onward.learning.evidence import Evidence, evidence_of
+from onward.learning.evidence import Evidence, began_from, evidence_of
 from onward.learning.hooks import Hook, Reading
 from onward.learning.strategies import hooks_of
 from onward.repository import Commit, Repository, Writer, exists, open_or_create, open_repository
@@ -251,6 +251,11 @@ def _judging(
 
     judging = Judging(increment=beginning.increment, margin=margin, evaluate=without_a_trace)
     judging.champion = champion
+    if beginning.commit is not None:
+        commit = beginning.commit
+        judging.began_from = (
+            commit.checkpoint if commit.finished else began_from(repository.history, commit)
+        )
     return judging
 
 
