@@ -45,7 +45,9 @@ def test_a_pull_on_low_precision_parameters_gives_gradients_of_their_dtype(dtype
     amount = maths.zeros(like=parameter) + 2
     assert amount.dtype == torch.float32
     anchor = torch.zeros(3, dtype=dtype)
-    maths.pull([parameter], anchors=[anchor], amounts=[amount], strength=0.5).backward()
+    pull = maths.pull([parameter], anchors=[anchor], amounts=[amount], strength=0.5)
+    assert pull.dtype == torch.float32
+    pull.backward()
     assert parameter.grad.dtype == dtype
     assert parameter.grad.tolist() == [2.0, 2.0, 2.0]
 
@@ -130,6 +132,17 @@ def test_an_answer_without_outputs_is_refused():
 
     with pytest.raises(UsageError, match="no outputs are found"):
         maths.outputs(Odd(), torch.zeros(1))
+
+
+def test_logarithms_are_taken_at_least_in_single_precision():
+    """A divergence of bfloat16 logarithms would be noise, below zero as often as above."""
+    logits = torch.tensor([[1.0, 2.0, -3.0]], dtype=torch.bfloat16)
+    wanted = torch.log_softmax(logits.float(), -1)
+    torch.testing.assert_close(maths.log_softmax(logits), wanted)
+    among = torch.tensor([True, True, False])
+    wanted = torch.logsumexp(logits.float()[:, :2], -1)
+    torch.testing.assert_close(maths.logsumexp(logits, among=among), wanted)
+    assert maths.log_softmax(logits.double()).dtype == torch.float64
 
 
 def test_a_frozen_copy_stands_still():

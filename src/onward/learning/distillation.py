@@ -29,7 +29,7 @@ class Distillation(Penalty, Observer):
 
     Measured by Hsu et al. 2018 on Split-MNIST, without samples: 99.6 % where the task is told, 71.0
     with new domains, 24.2 with new classes (no strategy: 93.5, 55.2, 19.7). Beside a memory it is
-    of use with new classes too.
+    of use with new classes too: 91.8 % with 1,000 samples in 300 steps a task, replay alone 90.5.
 
     SOURCE: Li and Hoiem 2016 (Learning without forgetting, ECCV), eq. 2 and 3; Hinton et al. 2015
     (Distilling the knowledge in a neural network), section 2, for temperature and its square.

@@ -36,10 +36,13 @@ class Maths(Protocol):
         """Zeros in the shape of `like`, where it is, at least in single precision."""
 
     def log_softmax(self, logits: Any) -> Any:
-        """Over the last axis."""
+        """Over the last axis, at least in single precision."""
 
     def logsumexp(self, logits: Any, *, among: Any) -> Any:
-        """Over the last axis, of the outputs that the booleans `among`, one for each, mark."""
+        """Over the last axis, of the outputs that the booleans `among`, one for each, mark.
+
+        At least in single precision.
+        """
 
     def parameters(self, model: Any) -> dict[str, Any]:
         """The trainable parameters by name, live."""

@@ -40,14 +40,14 @@ class TorchMaths:
         return like.new_zeros(())
 
     def zeros(self, *, like: Tensor) -> Tensor:
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        return torch.zeros_like(like, dtype=dtype, requires_grad=False)
+        return torch.zeros_like(like, dtype=_single(like), requires_grad=False)
 
     def log_softmax(self, logits: Tensor) -> Tensor:
-        return torch.log_softmax(logits, -1)
+        return torch.log_softmax(logits, -1, dtype=_single(logits))
 
     def logsumexp(self, logits: Tensor, *, among: Tensor) -> Tensor:
-        return torch.logsumexp(logits.masked_fill(~among, -torch.inf), -1)
+        chosen = logits.to(_single(logits)).masked_fill(~among, -torch.inf)
+        return torch.logsumexp(chosen, -1)
 
     def parameters(self, model: nn.Module) -> dict[str, Tensor]:
         named = unwrap(model).named_parameters()
@@ -173,7 +173,12 @@ class _Pull(torch.autograd.Function):
         strength: float,
         *parameters: Tensor,
     ) -> Tensor:
-        away = torch._foreach_sub(list(parameters), anchors)
+        away = [
+            way.to(amount.dtype)
+            for way, amount in zip(
+                torch._foreach_sub(list(parameters), anchors), amounts, strict=True
+            )
+        ]
         weighted = torch._foreach_mul(amounts, away)
         ctx.strength = strength
         ctx.save_for_backward(*weighted)
@@ -185,6 +190,11 @@ class _Pull(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         by = gradients[0] * (2 * ctx.strength)
         return None, None, None, *torch._foreach_mul(list(ctx.saved_tensors), by)
+
+
+def _single(tensor: Tensor) -> torch.dtype:
+    """The tensor's dtype, or single precision where that is lower."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _add_squares(sums: Sequence[Tensor], found: Sequence[Tensor | None], weight: float) -> None:
