@@ -19,7 +19,9 @@ from onward.stores import LocalStore
 from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output, floats
 
-HOSTILE = "</style></svg><script>alert(1)</script>\"'><img src=http://x/ onerror=a>\x1b[31m\x00\u202e"
+HOSTILE = (
+    "</style></svg><script>alert(1)</script>\"'><img src=http://x/ onerror=a>\x1b[31m\x00\u202e"
+)
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 

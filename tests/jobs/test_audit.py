@@ -21,13 +21,16 @@ from tests.jobs.bench import FAST, TRAIN, Bench, wait_for, wait_for_line
 _PLACE = '    about["data"] = {'
 assert _PLACE in TRAIN
 # As a run does that was started by an audit, or by nobody.
-SCRIPT = TRAIN.replace(_PLACE, f"""\
+SCRIPT = TRAIN.replace(
+    _PLACE,
+    f"""\
     of = os.environ.get("ONWARD_AUDIT_OF")
     if of and not os.path.exists("deny"):
         share = float(os.environ["ONWARD_AUDIT_SAMPLE"])
         about["audit"] = {{"of": of.rpartition("@")[2], "sample": share}}
     about["learning"] = {{"steps": step, "samples": step * 64, "seconds": step * 0.5}}
-{_PLACE}""")
+{_PLACE}""",
+)
 
 
 def trained(bench: Bench, steps: int = 2) -> History:

@@ -96,7 +96,7 @@ def _facts(manifest: Manifest) -> dict[str, dict[str, Any]]:
             "added": _number(pinned.get("added", told.get("new"))),
             "changed": _number(pinned.get("changed", told.get("changed"))),
             "removed": _number(pinned.get("removed", told.get("removed"))),
-            "known": _sum(known, learning if pinned else told.get("new")),
+            "known": _sum(known, learning) if pinned else _known_after(state, told),
             "withdrawn": _number(state.get("withdrawn")),
             "digest": _text(told.get("digest")) or _text(snapshot),
         }
@@ -105,6 +105,14 @@ def _facts(manifest: Manifest) -> dict[str, dict[str, Any]]:
 
 def _number(value: Any) -> int | None:
     return value if type(value) is int else None
+
+
+def _known_after(state: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
+    """Of an increment that is over: its ledger knows; without one, what is told adds up."""
+    known = _number(state.get("known"))
+    if known is not None:
+        return known
+    return _sum(told.get("known"), told.get("new"))
 
 
 def _sum(first: Any, second: Any) -> int | None:

@@ -31,23 +31,31 @@ class DataSnapshot:
 
 
 def snapshot_folder(
-    path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    remember: bool = True,
 ) -> DataSnapshot:
     """The snapshot of a folder with everything below it, or of a single file.
 
     The digest is BLAKE3, in hexadecimal, over the path, size and content digest of every file in
     order of their paths. Files that have not changed since the last snapshot are not read again;
-    what is needed for that is kept in `cache`, by default the user's cache folder. Raises
+    what is needed for that is kept in `cache`, by default the user's cache folder; with
+    `remember=False` nothing is written. Raises
     `DataError` where something cannot be read or links lead in a circle, and `DataChanged` where a
     file changes while it is read.
     """
     root = Path(os.path.abspath(path))
     listing = Listing(cache_folder(cache, "files", os.path.realpath(root)))
-    return snapshot_files(local_files(root), listing)
+    return snapshot_files(local_files(root), listing, remember=remember)
 
 
 def snapshot_files(
-    files: Sequence[LocalFile], listing: Listing, labels: Sequence[str] | None = None
+    files: Sequence[LocalFile],
+    listing: Listing,
+    labels: Sequence[str] | None = None,
+    *,
+    remember: bool = True,
 ) -> DataSnapshot:
     """The snapshot of these files, each an item whose key is its name.
 
@@ -66,7 +74,8 @@ def snapshot_files(
             label = labels[index].encode("utf-8", "surrogatepass")
             digest = blake3(digest + label).digest()
         contents += digest[:DIGEST_BYTES]
-    listing.save()
+    if remember:
+        listing.save()
     digests = np.frombuffer(bytes(contents), np.uint8).reshape(len(files), DIGEST_BYTES)
     names = [file.name for file in files]
     identified = Items.keyed(names, digests)

@@ -92,9 +92,9 @@ class JobData:
             _save(folder, known)
         return self.path
 
-    def snapshot(self) -> DataSnapshot:
-        """What the data is, now that it is here."""
-        return snapshot_folder(self.path)
+    def snapshot(self, *, remember: bool = True) -> DataSnapshot:
+        """What the data is, now that it is here; may remember it for the next time."""
+        return snapshot_folder(self.path, remember=remember)
 
     def release(self) -> None:
         if self._folder is not None:

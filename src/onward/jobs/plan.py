@@ -210,7 +210,7 @@ def _add_data(plan: Plan, spec: JobSpec, data: JobData, repository: Repository |
     fetch_bytes = sum(entry.size_bytes for entry in todo.fetched)
     items, size_bytes, digest = todo.items, todo.size_bytes, ""
     if not todo.fetched and not todo.removed:
-        found = data.snapshot()
+        found = data.snapshot(remember=False)
         items, size_bytes, digest = found.items, found.size_bytes, found.digest
     new: bool | None = None
     if digest:

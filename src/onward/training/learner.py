@@ -20,6 +20,7 @@ from onward.learning.hooks import (
     Setting,
     Transform,
 )
+from onward.learning.labels import check_labels
 from onward.learning.maths import Maths
 from onward.learning.memory import Memory
 from onward.learning.replay import UniformReplay
@@ -124,6 +125,7 @@ class Learner:
         if self._ready:
             return
         self._ready = True
+        self._check_head()
         if len(self.hooks) == 1 and type(self.sampler) is UniformReplay:
             self.begun = True  # nobody to tell, and no arithmetic to import
             return
@@ -139,6 +141,22 @@ class Learner:
             for observer in self._observers:
                 observer.before_increment(self._lessons)
         self.begun = True
+
+    def _check_head(self) -> None:
+        """Raises `UnknownLabel` where a new item's label is beyond the outputs of the model.
+
+        The loop's criterion would only say that some index is out of bounds, in the middle of it.
+        """
+        lessons = self._lessons
+        if lessons is None or lessons.labels is None or self._model is None:
+            return
+        batch = next(iter(lessons.batches(lessons.new[:1], batch_size=1)))
+        try:
+            outputs = self.maths.outputs(self._model, batch.inputs)
+        except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, UsageError):
+            return  # the loop calls its model in another way, which only it knows
+        if len(outputs.shape) == 2 and outputs.shape[1] > 1:
+            check_labels(lessons.labels[lessons.new], int(outputs.shape[1]))
 
     def counts(self, known: int, *, draws: int | None) -> Counts:
         """What there is to mix; `draws` is how many rows the budget has."""
