@@ -19,7 +19,7 @@ from onward.data.items import locate
 from onward.data.order import Indices, derive_seed
 from onward.errors import DataChanged, DataError, UsageError
 from onward.learning.evidence import Evidence
-from onward.learning.holdouts import Holdout, Outcomes
+from onward.learning.holdouts import Holdout, Outcomes, mean_of
 from onward.learning.paired import Comparison, compare_answers, compare_numbers, holm
 
 MARGIN = 0.01
@@ -199,7 +199,7 @@ def _compared(
             why="one model's are right or wrong (bool), the other's are numbers (float)",
             do="score both in the same way",
         )
-    old_score = float(np.mean(first, dtype=np.float64))
+    old_score = mean_of(first)
     margin, relative = margins
     if relative is not None and first.dtype != np.bool_:
         margin = relative * abs(old_score)
