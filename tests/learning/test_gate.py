@@ -223,7 +223,7 @@ def test_a_verdict_is_text_and_json() -> None:
     assert document["holdouts"][1]["champion_score"] is None
     lines = verdict.lines()
     assert lines[0] == "regression: v2 against v1"
-    assert any("accuracy 0.9" in line and "2,000 items" in line for line in lines)
+    assert any("accuracy 0.9" in line and "gain -0.03, between -0.03" in line for line in lines)
 
 
 def shares(draw: np.random.Generator, *, items: int, lost: float, won: float, times: int) -> Any:
