@@ -238,9 +238,7 @@ def test_excess_forgetting_is_positive_where_the_retrain_is_better() -> None:
         "odd": FrozenHoldout(2, "accuracy"), "new": FrozenHoldout(2, "accuracy"),
     }  # fmt: skip
     life = Life()
-    ours = life.save(
-        10, scores=Scores(after={"acc": 0.75, "mse": 2.0, "odd": None}, frozen=frozen)
-    )
+    ours = life.save(10, scores=Scores(after={"acc": 0.75, "mse": 2.0, "odd": None}, frozen=frozen))
     audit = life.audit(
         ours, scores=Scores(after={"acc": 0.875, "mse": 1.5, "odd": 0.5, "extra": 1.0})
     )
