@@ -1,4 +1,4 @@
-"""`onward report`: the text, the JSON, the page and the picture, for kind outputs and hostile ones."""
+"""`onward report`: text, JSON, page and picture, of kind outputs and of hostile ones."""
 
 from __future__ import annotations
 
@@ -166,8 +166,10 @@ def test_the_page_needs_nothing_else(tmp_path: Path, onward: Onward, output: Out
     assert "default-src 'none'" in text
     for word in ("champion", "regression", "measured", "0.125", "loss", "audited", "v2"):
         assert word in found.text, word
-    for svg in re.findall(r"<svg.*?</svg>", text):
+    for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
         ElementTree.fromstring(svg)
+    onward("report", output.url, "--picture", tmp_path / "x.svg")
+    ElementTree.fromstring((tmp_path / "x.svg").read_text())
 
 
 def test_hostile_names_are_shown_and_do_nothing(
@@ -196,9 +198,11 @@ def test_hostile_names_are_shown_and_do_nothing(
 @pytest.mark.parametrize(
     "curve",
     [
-        "text", 7, None, [1, 2], [[1]], [["x", {"loss": 1}]], [[1, {"loss": "x"}]], [[1, {"a": None}]],
-        [[1, {"loss": True}]], [[1, {"loss": [1]}]], [[-5, {"loss": 1.0}], [10**300, {"loss": 2.0}]],
-        [[1, {"loss": 1e300}], [2, {"loss": -1e300}]], [[1, {"loss": 1e-300}], [2, {"loss": 1e300}]],
+        "text", 7, None, [1, 2], [[1]], [["x", {"loss": 1}]], [[1, {"loss": "x"}]],
+        [[1, {"a": None}]], [[1, {"loss": True}]], [[1, {"loss": [1]}]],
+        [[-5, {"loss": 1.0}], [10**300, {"loss": 2.0}]],
+        [[1, {"loss": 1e300}], [2, {"loss": -1e300}]],
+        [[1, {"loss": 1e-300}], [2, {"loss": 1e300}]],
     ],
 )  # fmt: skip
 def test_odd_curves_break_nothing(
@@ -248,17 +252,22 @@ def test_a_damaged_manifest_is_told_and_the_rest_reported(
     assert "could not be read" in Page(written(tmp_path, onward, output)).text
 
 
-def test_a_thousand_increments_make_a_page(tmp_path: Path, onward: Onward, output: Output) -> None:
-    """Of moderate size, and nothing of it is quadratic."""
+def test_hundreds_of_increments_make_a_page(tmp_path: Path, onward: Onward, output: Output) -> None:
+    """Of moderate size: of lineage and matrix only the newest part is drawn."""
     parent = None
-    for number in range(1, 301):
+    for number in range(1, 221):
         parent = output.save(
             step=number * 5, increment=number, finished=True, parent=parent,
             metrics={"loss": 1 / number}, about={"seconds": 1.0},
+            scores=Scores(
+                after={f"of {number}": 0.5}, frozen={f"of {number}": FrozenHoldout(number, "acc")}
+            ),
         ).checkpoint  # fmt: skip
     text = written(tmp_path, onward, output)
-    assert "100 older are not drawn" in Page(text).text
-    assert len(text) < 1_000_000
+    assert "20 older are not drawn" in Page(text).text
+    assert ">increment 161<" in text
+    assert ">increment 160<" not in text
+    assert len(text) < 1_500_000
 
 
 def test_where_a_file_cannot_be_written(tmp_path: Path, onward: Onward, output: Output) -> None:

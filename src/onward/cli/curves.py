@@ -42,7 +42,8 @@ def chart(curve: Curve, found: Sequence[Round], words: Words = ENGLISH) -> str:
 
     label = escape(words.curve_label.format(metric=clean(curve.metric)))
     parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">',
+        f'<svg class="chart" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'role="img" aria-label="{label}">',
         *_bands(found, x),
     ]
     for share in (0.0, 0.5, 1.0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,10 +13,15 @@ from onward.cli.outputs import open_output
 from onward.cli.report_facts import Facts, gather
 from onward.cli.report_page import page, picture
 from onward.cli.report_text import report_document, report_lines
+from onward.cli.report_words import ENGLISH
 from onward.cli.text import clean
 from onward.errors import UsageError
+from onward.learning.heatmap import heat_map as drawn
+from onward.learning.matrix import matrix_of
 from onward.stores import LocalStore
 from onward.stores.os_errors import written
+
+_MOST_HOLDOUTS, _MOST_ROWS = 40, 60
 
 
 @click.command()
@@ -35,12 +41,12 @@ def report(output: str, html: str | None, svg: str | None, as_json: bool) -> Non
         time = f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
         made.append(_write(html, page(facts, time=time, matrix=heat_map)))
     if svg is not None:
-        drawn = picture(facts, matrix=heat_map)
-        if not drawn:
+        picture_text = picture(facts, matrix=heat_map)
+        if not picture_text:
             raise UsageError(
                 f"{facts.url} has nothing to draw", why="no metric and no score was recorded"
             )
-        made.append(_write(svg, drawn))
+        made.append(_write(svg, picture_text))
     if as_json:
         write_json({**report_document(facts), "files": [str(path) for path in made]})
     else:
@@ -48,8 +54,16 @@ def report(output: str, html: str | None, svg: str | None, as_json: bool) -> Non
 
 
 def heat_map(facts: Facts) -> str:
-    """The matrix of scores on frozen holdouts as `<svg>`; '' where nothing was scored."""
-    return ""
+    """The matrix of scores on frozen holdouts as `<svg>`; '' where nothing was scored.
+
+    Of very many increments or holdouts the newest, as a page cannot show more.
+    """
+    matrix = matrix_of(facts.history)
+    if not matrix.holdouts:
+        return ""
+    holdouts = dict(list(matrix.holdouts.items())[-_MOST_HOLDOUTS:])
+    rows = {number: matrix.rows[number] for number in sorted(matrix.rows)[-_MOST_ROWS:]}
+    return drawn(replace(matrix, holdouts=holdouts, rows=rows), title=ENGLISH.matrix)
 
 
 def _write(file: str, text: str) -> Path:

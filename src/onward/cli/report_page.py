@@ -65,7 +65,7 @@ figcaption span{color:var(--muted)}
 .chart{display:block;width:100%;height:auto}
 .scroll{overflow:auto;max-height:640px}
 .matrix{overflow-x:auto}
-.matrix svg{max-width:100%;height:auto}
+.matrix svg{display:block;border-radius:6px}
 .bad{color:var(--bad)}
 @media (max-width:640px){main{padding:16px 10px 32px}section{padding:12px}
 thead{display:none}tr{display:block;border-bottom:1px solid var(--line);padding:8px 0}
@@ -117,13 +117,13 @@ def picture(facts: Facts, *, matrix: Matrix, words: Words = ENGLISH) -> str:
         y = (place // across) * (curves.HEIGHT + 34) + 8
         caption = _text(curve.metric[:_NAME])
         parts.append(f'<text class="caption" x="{x}" y="{y + 14}">{caption}</text>')
-        parts.append(_placed(svg, x, y + 20, curves.WIDTH, curves.HEIGHT))
+        parts.append(_placed(svg, x, y + 20))
     height = -(-len(charts) // across) * (curves.HEIGHT + 34) + 8
     width = across * (curves.WIDTH + 16)
     heat = matrix(facts)
     if heat:
         wide, tall = _extent(heat)
-        parts.append(_placed(heat, 8, height + 8, wide, tall))
+        parts.append(_placed(heat, 8, height + 8))
         width, height = max(width, wide + 16), height + tall + 16
     if not parts:
         return ""
@@ -253,10 +253,9 @@ def _curves(facts: Facts, words: Words) -> str:
 
 def _matrix(facts: Facts, matrix: Matrix, words: Words) -> str:
     svg = matrix(facts)
-    inside = f'<div class="matrix">{svg}</div>' if svg else (
-        f'<p class="note">{_text(words.no_matrix)}</p>'
-    )  # fmt: skip
-    return f"<section><h2>{_text(words.matrix)}</h2>{inside}</section>"
+    drawn = f'<div class="matrix">{svg}</div>' if svg else ""
+    note = f'<p class="note">{_text(words.matrix_note if svg else words.no_matrix)}</p>'
+    return f"<section><h2>{_text(words.matrix)}</h2>{drawn}{note}</section>"
 
 
 def _lineage(facts: Facts, words: Words) -> str:
@@ -294,8 +293,8 @@ def _short_name(url: str) -> str:
     return url.partition("?")[0].rstrip("/").rpartition("/")[2] or url
 
 
-def _placed(svg: str, x: int, y: int, width: int, height: int) -> str:
-    return svg.replace("<svg ", f'<svg x="{x}" y="{y}" width="{width}" height="{height}" ', 1)
+def _placed(svg: str, x: int, y: int) -> str:
+    return f'<g transform="translate({x} {y})">{svg}</g>'
 
 
 def _extent(svg: str) -> tuple[int, int]:

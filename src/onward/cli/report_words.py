@@ -85,6 +85,7 @@ class Words:
     log_scale: str = "log scale"
     curve_label: str = "{metric} over optimizer steps"
     matrix: str = "Scores on frozen holdouts"
+    matrix_note: str = "The lineage of the newest checkpoint; darker is better."
     no_matrix: str = "No increment froze a holdout."
     lineage: str = "Lineage"
     lineage_note: str = "Newest first. Checkpoints between two that matter are only counted."
