@@ -124,7 +124,7 @@ def test_the_share_is_exact_however_long_the_run(share: float) -> None:
 
 
 def test_a_share_is_the_fraction_that_was_meant() -> None:
-    """0.3 is three tenths, not a hair less, so that ten items hold three new ones from the start."""
+    """0.3 is three tenths, not a hair less: ten items hold three new ones from the start."""
     assert exact_share(0.3) == Fraction(3, 10)
     assert exact_share(60_000 / 72_000) == Fraction(5, 6)
     assert float(exact_share(0.1234567890123)) == 0.1234567890123
