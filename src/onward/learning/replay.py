@@ -1,0 +1,153 @@
+"""What is in the batch: all data, or what is new beside what is remembered, or only what is new."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from onward.errors import NewerFormat, UsageError
+from onward.learning.hooks import Counts, Lessons, Observer, Sampler, Setting
+from onward.learning.memory import Memory, Policy
+
+_VERSION = 1
+
+
+class _Stateless(Sampler):
+    """A sampler that has nothing to remember."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Only a version."""
+        return {"version": _VERSION}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Refuses what a newer Onward wrote."""
+        check_version(state_dict, self.name)
+
+
+class UniformReplay(_Stateless):
+    """All data at hand, new and old, each item as often as any other: the default.
+
+    Nothing published beats it per gradient step while the old data can be reached.
+
+    SOURCE: Prabhu et al. 2023, "Computationally budgeted continual learning: what does matter?"
+    """
+
+    name = "uniform-replay"
+
+    def share(self, counts: Counts) -> float:
+        """new / (new + old)."""
+        return counts.new / (counts.new + counts.old) if counts.old else 1.0
+
+
+class NoReplay(_Stateless):
+    """Only what is new: for penalties that work without old data. Alone it forgets."""
+
+    name = "no-replay"
+
+    def share(self, counts: Counts) -> float:
+        """1: new items alone, unless there are none."""
+        return 1.0
+
+
+class Ratio(_Stateless):
+    """So many old items for each new one, however many there are of each.
+
+    Raises `UsageError` for a ratio that is negative or no finite number.
+    """
+
+    name = "ratio-replay"
+
+    def __init__(self, replay: float) -> None:
+        if not (math.isfinite(replay) and replay >= 0):
+            raise UsageError(
+                f"{replay} old items for each new one", do="give a number of 0 or more"
+            )
+        self.replay = float(replay)
+
+    def share(self, counts: Counts) -> float:
+        """1 / (1 + replay)."""
+        return 1.0 / (1.0 + self.replay) if counts.old else 1.0
+
+    def describe(self) -> str:
+        return f"replay of {self.replay:g} old items for each new one"
+
+
+class MemoryReplay(Sampler, Observer):
+    """What is new beside samples from a bounded memory, for old data that cannot be reached.
+
+    `memory_size` and `policy` are those of `Memory`. `share` of the items in a batch are new:
+    `"uniform"` is new / (new + known), the memory standing in for all that was ever learned, but
+    between `LEAST_NEW` and `MOST_NEW`; or a number in 0 … 1.
+
+    At the end of each increment its items are offered to the memory. One shared batch of both: the
+    loss of the whole batch is what training on all data would give, estimated from few samples.
+
+    SOURCE: Chaudhry et al. 2019, "On tiny episodic memories in continual learning" (experience
+    replay).
+    """
+
+    name = "memory-replay"
+
+    MOST_NEW = 0.75
+    LEAST_NEW = 0.0
+
+    def __init__(
+        self,
+        memory_size: int,
+        *,
+        policy: Policy = "reservoir",
+        share: Literal["uniform"] | float = "uniform",
+    ) -> None:
+        self.memory: Memory = Memory(memory_size, policy=policy)
+        self._share = checked_share(share)
+        self._increment = 0
+
+    def begin(self, setting: Setting) -> None:
+        """Takes its seed and the number of the increment from the run."""
+        self.memory.seed = setting.seed
+        self._increment = setting.increment
+
+    def share(self, counts: Counts) -> float:
+        """See the class."""
+        if not counts.old:
+            return 1.0
+        if self._share != "uniform":
+            return float(self._share)
+        uniform = counts.new / (counts.new + counts.known)
+        return min(max(uniform, self.LEAST_NEW), self.MOST_NEW)
+
+    def after_increment(self, lessons: Lessons) -> None:
+        """Offers what was learned to the memory."""
+        self.memory.offer(lessons, increment=self._increment)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The memory."""
+        return {"version": _VERSION, "memory": self.memory.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Becomes what `state_dict` once returned."""
+        check_version(state_dict, self.name)
+        self.memory.load_state_dict(state_dict["memory"])
+
+    def describe(self) -> str:
+        return f"replay from a {self.memory.policy} memory of {self.memory.capacity:,}"
+
+
+def checked_share(share: Literal["uniform"] | float) -> Literal["uniform"] | float:
+    """The share, or `UsageError`."""
+    if share == "uniform":
+        return "uniform"
+    if isinstance(share, str) or not 0.0 <= share <= 1.0:
+        raise UsageError(f"a share of {share!r} new items", do='give "uniform", or one in 0 … 1')
+    return float(share)
+
+
+def check_version(state_dict: Mapping[str, Any], name: str) -> None:
+    """Raises `NewerFormat` for a sampler's state that this Onward cannot know."""
+    if state_dict["version"] > _VERSION:
+        raise NewerFormat(
+            f"the state of {name} has version {state_dict['version']}, this Onward knows "
+            f"{_VERSION}",
+            do="update Onward",
+        )
