@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,9 @@ EXPECTED = """\
 def test_pinned_choices_are_the_same_in_another_process() -> None:
     """Whoever changes these numbers breaks the resume of every unfinished run in the world."""
     command = [sys.executable, "-c", PINNED]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    printed = done.stdout
     assert printed == EXPECTED
 
 
@@ -151,6 +154,16 @@ def test_only_kept_items_are_read() -> None:
     memory.offer(lessons, increment=1)
     assert sorted(lessons.read) == sorted(kept(memory))
     assert memory.seen == 5000
+
+
+@pytest.mark.parametrize("policy", ["reservoir", "class-balanced"])
+def test_an_increment_without_items_changes_nothing(policy: Policy) -> None:
+    """Whether the memory holds something or not."""
+    memory = Memory(5, policy=policy)
+    for first, stop in [(0, 0), (0, 9), (9, 9)]:
+        lessons = Given(first, stop, labels=np.zeros(stop))
+        assert len(memory.offer(lessons, increment=1)) == min(5, stop - first)
+    assert len(memory) == 5
 
 
 def test_an_item_that_was_offered_already_does_not_come_twice() -> None:

@@ -109,6 +109,29 @@ def test_what_is_given_back_is_a_copy() -> None:
     assert kept.read(0, tensor=np.asarray).tolist() == [0, 0, 0]
 
 
+class Tensor:
+    """As MindSpore's is, as far as the memory must know it."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def asnumpy(self) -> Any:
+        return self.array
+
+    def detach(self) -> Any:
+        raise NotImplementedError
+
+
+def test_tensors_of_another_framework_become_tensors_again() -> None:
+    """By whoever knows how to make them; arrays beside them stay arrays."""
+    kept = Samples(1)
+    kept.write(np.array([0]), [(Tensor(np.float32([1, 2])), np.float32([3]))])
+    tensor, array = kept.read(0, tensor=Tensor)
+    assert isinstance(tensor, Tensor)
+    assert alike(tensor.array, np.float32([1, 2]))
+    assert alike(array, np.float32([3]))
+
+
 recursive: list[Any] = []
 recursive.append(recursive)
 

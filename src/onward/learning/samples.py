@@ -278,10 +278,10 @@ def _as_array(leaf: Any, path: str) -> tuple[str, Array]:
 def _tensor_as_array(leaf: Any, path: str) -> tuple[str, Array]:
     # By what they can do: this file serves frameworks that it must not import.
     try:
-        if hasattr(leaf, "detach") and hasattr(leaf, "cpu"):
-            return "torch", np.asarray(leaf.detach().cpu().numpy())
         if hasattr(leaf, "asnumpy"):
             return "mindspore", np.asarray(leaf.asnumpy())
+        if hasattr(leaf, "detach") and hasattr(leaf, "cpu"):
+            return "torch", np.asarray(leaf.detach().cpu().numpy())
     except (TypeError, RuntimeError, ValueError) as error:
         raise _unstorable(path, f"is a tensor that NumPy cannot hold ({error})") from error
     raise _unstorable(path, f"is a {type(leaf).__name__}")
