@@ -219,6 +219,9 @@ def test_the_planned_share_rises_where_new_items_would_not_be_met() -> None:
     assert planned_share(Numbers(100, 900, 900), draws=120) == 0.5
     assert planned_share(Numbers(100, 900, 900), draws=120, least_old=0.1) == 100 / 120
     assert planned_share(Numbers(900, 100, 100), draws=10) == 0.9
+    assert planned_share(Numbers(100, 900, 900), draws=250, wanted=0.3) == 0.4
+    assert planned_share(Numbers(100, 900, 900), draws=250, wanted=0.7) == 0.7
+    assert planned_share(Numbers(100, 900, 900), draws=250, wanted=0.0) == 0.0
     with pytest.raises(UsageError):
         planned_share(Numbers(1, 1, 1), draws=0)
 

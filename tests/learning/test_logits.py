@@ -69,9 +69,8 @@ def test_outputs_that_did_not_exist_do_not_count():
     old = {slot: answers(mlp(2), memory, [slot]) for slot in range(4)}
     memory.offer(lessons(memory, [2, 3]), increment=2)
     begun(mlp(3), memory).after_increment(lessons(memory))
-    columns = memory.beside("der++")
-    renewed = np.flatnonzero(columns["outputs"] == 3)
-    kept = np.flatnonzero(columns["outputs"] == 2)
+    counts = memory.beside("der++").outputs
+    renewed, kept = np.flatnonzero(counts == 3), np.flatnonzero(counts == 2)
     assert len(renewed) == len(kept) == 2
     new = answers(mlp(3), memory, renewed)
     outputs = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -88,9 +87,9 @@ def test_outputs_that_did_not_exist_do_not_count():
 def test_older_slots_keep_their_logits():
     """They are what the model once gave, not what it gives now."""
     memory = stored(mlp(seed=1), range(20))
-    before = memory.beside("der++")["logits"].copy()
+    before = memory.beside("der++").read(memory.slots)
     begun(mlp(seed=2), memory).after_increment(lessons(memory))
-    assert np.array_equal(memory.beside("der++")["logits"], before)
+    assert np.array_equal(memory.beside("der++").read(memory.slots), before)
 
 
 def test_logits_are_those_of_evaluation_mode():
@@ -100,7 +99,7 @@ def test_logits_are_those_of_evaluation_mode():
     memory = stored(model, range(20))
     model.eval()
     wanted = answers(model, memory, memory.slots).numpy()
-    assert np.array_equal(memory.beside("der++")["logits"][memory.slots], wanted)
+    assert np.array_equal(memory.beside("der++").read(memory.slots), wanted)
 
 
 @pytest.mark.parametrize("slots", [[-1, -1], [0, 1], [-1, 1]])
@@ -117,7 +116,7 @@ def test_where_nothing_is_stored_the_penalty_is_zero(slots):
 def test_rows_without_logits_do_not_thin_the_mean():
     """It is over the rows that have some."""
     memory = stored(mlp(), range(20))
-    memory.beside("der++")["outputs"][1] = 0
+    memory.beside("der++").clear(np.array([1]))
     outputs = torch.zeros(3, 4)
     both = begun(mlp(), memory).penalty(outputs, batch_of(INPUTS[:3], LABELS[:3], [0, 1, -1]))
     alone = begun(mlp(), memory).penalty(outputs[:2], batch_of(INPUTS[:2], LABELS[:2], [0, -1]))
@@ -128,7 +127,7 @@ def test_an_empty_memory_is_no_matter():
     """Nothing to store, nothing to replay."""
     memory = Memory(4)
     begun(mlp(), memory).after_increment(lessons(memory))
-    assert memory.beside("der++") == {}
+    assert memory.beside("der++").width == 0
 
 
 def test_a_model_that_diverged_is_refused():

@@ -33,7 +33,9 @@ class Counted(Protocol):
     def known(self) -> int: ...
 
 
-def planned_share(counts: Counted, *, draws: int, least_old: float = 0.5) -> float:
+def planned_share(
+    counts: Counted, *, draws: int, least_old: float = 0.5, wanted: float | None = None
+) -> float:
     """The share of new items that learns all of them without unlearning the old.
 
     It is the uniform share, new / (new + known): what training on all data at once would meet, and
@@ -43,6 +45,9 @@ def planned_share(counts: Counted, *, draws: int, least_old: float = 0.5) -> flo
     leaves out stays new for the next increment. It is not raised above 1 - `least_old` while there
     are old items at hand, because a batch of new items alone unlearns the old; then some new items
     do stay new.
+
+    `wanted` is a sampler's share, in the place of the uniform one; 0, no new items on purpose,
+    stays 0.
     """
     if draws < 1:
         raise UsageError(f"{draws} items cannot be shared out", do="give the increment a budget")
@@ -50,7 +55,9 @@ def planned_share(counts: Counted, *, draws: int, least_old: float = 0.5) -> flo
         return 0.0
     if not counts.old:
         return 1.0
-    uniform = counts.new / (counts.new + counts.known)
+    if wanted == 0.0:
+        return 0.0
+    uniform = counts.new / (counts.new + counts.known) if wanted is None else wanted
     return max(uniform, min(_share_that_meets(counts.new, draws), 1.0 - least_old))
 
 

@@ -6,36 +6,17 @@ With the loop's own cross entropy over the same rows this is DER++.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from onward.data.order import Indices
 from onward.errors import Diverged, UsageError
 from onward.learning.hooks import Batch, Lessons, Observer, Penalty, Sampler, Setting
+from onward.learning.memory import Memory
 from onward.learning.versions import accepted
 
 _BATCH = 256
-
-
-class Remembering(Protocol):
-    """What is needed of a replay memory."""
-
-    @property
-    def capacity(self) -> int:
-        """How many slots there are."""
-
-    @property
-    def slots(self) -> Indices:
-        """Those that hold a sample."""
-
-    def beside(self, name: str) -> MutableMapping[str, npt.NDArray[Any]]:
-        """Columns that are kept with the memory, by name; row s belongs to slot s.
-
-        A slot that is emptied, or filled anew, has its rows set to zero.
-        """
 
 
 class LogitReplay(Penalty, Observer):
@@ -61,39 +42,39 @@ class LogitReplay(Penalty, Observer):
 
     name = "der++"
 
-    def __init__(self, alpha: float = 0.5, *, memory: Remembering | Sampler) -> None:
+    def __init__(self, alpha: float = 0.5, *, memory: Memory | Sampler) -> None:
         if not (math.isfinite(alpha) and alpha >= 0):
             raise UsageError(f"an alpha of {alpha}", do="give 0 or more, such as 0.5")
-        found: Any = memory.memory if isinstance(memory, Sampler) else memory
+        found = memory.memory if isinstance(memory, Sampler) else memory
         if found is None:
             raise UsageError(
                 "logits are replayed with a memory, and the sampler has none",
                 do="give a sampler that has one (MemoryReplay), or the memory",
             )
         self._alpha = alpha
-        self._memory: Remembering = found
+        self._memory: Memory = found
 
     def begin(self, setting: Setting) -> None:
         self._setting = setting
-        self._columns = self._memory.beside(self.name)
+        self._logits = self._memory.beside(self.name)
 
     def penalty(self, outputs: Any, batch: Batch) -> Any:
         maths = self._setting.maths
         rows = np.flatnonzero(batch.slots >= 0)
-        if not len(rows) or "outputs" not in self._columns:
+        if not len(rows) or not self._logits.width:
             return maths.zero(like=outputs)
         slots = batch.slots[rows]
-        counts = self._columns["outputs"][slots]
+        counts = self._logits.outputs[slots]
         known = int(np.count_nonzero(counts))
         if not known:
             return maths.zero(like=outputs)
         width = _width(outputs, least=int(counts.max()))
-        logits = self._columns["logits"]
+        logits = self._logits.read(slots)
         shared = min(width, logits.shape[1])
         # All rows with a weight each, rather than rows picked on the device: fewer kernels, and
         # the same ones whatever a batch holds. What did not exist has the weight zero.
         targets = np.zeros((batch.size, width), np.float32)
-        targets[rows, :shared] = logits[slots, :shared]
+        targets[rows, :shared] = logits[:, :shared]
         weights = np.zeros((batch.size, width), np.float32)
         weights[rows] = (np.arange(width) < counts[:, None]) / np.maximum(counts, 1)[:, None]
         away = outputs - maths.tensor(targets, like=outputs)
@@ -101,24 +82,20 @@ class LogitReplay(Penalty, Observer):
 
     def after_increment(self, lessons: Lessons) -> None:
         maths = self._setting.maths
-        filled = np.asarray(self._memory.slots, np.int64)
-        counts = self._columns.get("outputs")
-        missing = filled if counts is None else filled[counts[filled] == 0]
+        filled = self._memory.slots
+        missing = filled[self._logits.outputs[filled] == 0]
         done = 0
         for batch in lessons.batches(missing + lessons.first_slot, batch_size=_BATCH):
             outputs = maths.outputs(self._setting.model, batch.inputs)
             found = maths.array(outputs).astype(np.float32)
-            width = _width(outputs)
+            _width(outputs)
             if not np.isfinite(found).all():
                 raise Diverged(
                     "the model's outputs for remembered samples are no finite numbers",
                     do="go on from an earlier checkpoint with a lower learning rate",
                 )
-            slots = missing[done : done + batch.size]
+            self._logits.write(missing[done : done + batch.size], found)
             done += batch.size
-            self._make_room(width)
-            self._columns["logits"][slots, :width] = found
-            self._columns["outputs"][slots] = width
 
     def state_dict(self) -> dict[str, Any]:
         """Only a version: the logits are in the memory's state."""
@@ -129,16 +106,6 @@ class LogitReplay(Penalty, Observer):
 
     def describe(self) -> str:
         return f"replayed logits (alpha {self._alpha:g})"
-
-    def _make_room(self, width: int) -> None:
-        columns, capacity = self._columns, self._memory.capacity
-        if "outputs" not in columns:
-            columns["outputs"] = np.zeros(capacity, np.int32)
-            columns["logits"] = np.zeros((capacity, width), np.float32)
-        if columns["logits"].shape[1] < width:
-            wider = np.zeros((capacity, width), np.float32)
-            wider[:, : columns["logits"].shape[1]] = columns["logits"]
-            columns["logits"] = wider
 
 
 def _width(outputs: Any, *, least: int = 0) -> int:

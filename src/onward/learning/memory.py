@@ -2,225 +2,266 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from onward.data.items import DIGEST_BYTES, Digests, locate
-from onward.data.order import Indices, derive_seed, permutation
+from onward.data.order import Indices, derive_seed
 from onward.errors import NewerFormat, UsageError
-from onward.learning.choosing import balanced, reservoir
-from onward.learning.columns import ToTensor, batched, put_together, taken_apart
+from onward.learning.beside import Beside
 from onward.learning.hooks import Lessons
+from onward.learning.samples import Samples
 
 Policy = Literal["reservoir", "class-balanced"]
+Tags = npt.NDArray[np.uint64]
 
 _VERSION = 1
-_NO_LABEL = -(2**63)
 
 
 class Memory:
-    """At most `capacity` remembered samples, each in a slot of its own.
+    """A bounded number of remembered samples.
 
-    `"reservoir"` keeps a uniform sample of all items that were ever offered (Vitter 1985, algorithm
-    R); `"class-balanced"` as many of each class as possible, and needs the items' labels (Chaudhry
-    et al. 2019; Prabhu et al. 2020). Which items stay depends on `seed` and on what was offered.
+    Every item that is ever offered draws a random tag, and the memory holds those with the smallest
+    tags: of all items (`reservoir`), or of each class, with room divided evenly over the classes
+    met so far (`class-balanced`; what a class has too few items for goes to the others). So the
+    memory is at any moment a uniform sample of everything offered, or of each class, and which
+    items these are does not depend on the order in which they came.
 
-    Raises `UsageError` for a capacity below 1.
+    SOURCE: Vitter 1985, "Random sampling with a reservoir", for the sample that `reservoir` is (its
+    Algorithm R keeps the same distribution with a draw for each place; tags bear withdrawals, and a
+    million items at once); Chaudhry et al. 2019, "On tiny episodic memories in continual learning";
+    Prabhu et al. 2020, "GDumb", for greedy balancing: who is taken out is of the largest class.
+
+    Raises `UsageError` for a capacity below 1 or an unknown policy.
     """
 
     def __init__(self, capacity: int, *, policy: Policy = "reservoir", seed: int = 0) -> None:
+        if isinstance(capacity, bool) or not isinstance(capacity, int | np.integer):
+            raise UsageError(f"a memory of {capacity!r} samples", do="give a whole number")
         if capacity < 1:
             raise UsageError(
-                f"a memory of {capacity} samples remembers nothing",
-                do="give it room for some samples of each class, or use a strategy without samples",
+                "a memory of zero samples remembers nothing"
+                if not capacity
+                else f"a memory of {capacity} samples",
+                do="give a size of 1 or more, or train without a memory: with UniformReplay while "
+                "the old data can be reached, else with NoReplay",
             )
         if policy not in get_args(Policy):
             raise UsageError(
-                f"there is no policy {policy!r}", do=f"use one of {', '.join(get_args(Policy))}"
+                f"no memory is known by the policy {policy!r}",
+                do="choose " + " or ".join(get_args(Policy)),
             )
-        self.capacity = capacity
-        self.policy = policy
-        self._seed = seed
-        self._offered = 0
-        self._digests = np.zeros((capacity, DIGEST_BYTES), np.uint8)
-        self._filled = np.zeros(capacity, np.bool_)
-        self._labels = np.full(capacity, _NO_LABEL, np.int64)
-        self._increments = np.zeros(capacity, np.int64)
-        self._structure: Any = None
-        self._columns: list[npt.NDArray[Any]] | None = None
-        self._loose: dict[int, Any] = {}  # samples that do not fit the columns
-        self._beside: dict[str, dict[str, npt.NDArray[Any]]] = {}
-
-    # What it holds.
+        self.capacity = int(capacity)
+        self.policy: Policy = policy
+        self.seed = seed
+        self.seen = 0
+        """How many items were offered so far."""
+        self._offers = 0
+        self._samples = Samples(self.capacity)
+        self._beside: dict[str, Beside] = {}
+        self._forbidden: Digests = np.empty((0, DIGEST_BYTES), np.uint8)
+        self._tags: Tags = np.zeros(self.capacity, np.uint64)
+        self.labels = np.full(self.capacity, -1, np.int64)
+        """int64 by slot: the class, or -1 where none is known."""
+        self.increments = np.zeros(self.capacity, np.int64)
+        """int64 by slot: the increment that it was learned in, from 1; 0 for an empty slot."""
+        self.digests: Digests = np.zeros((self.capacity, DIGEST_BYTES), np.uint8)
+        """uint8 by slot, 16 bytes each: what the item is known by."""
 
     def __len__(self) -> int:
-        return int(self._filled.sum())
+        return int(np.count_nonzero(self.increments))
 
     @property
     def slots(self) -> Indices:
-        """The slots that hold a sample, ascending."""
-        return np.flatnonzero(self._filled)
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """The class of each slot's sample, shape [capacity]; where it has none, -2^63."""
-        return self._labels
-
-    @property
-    def increments(self) -> npt.NDArray[np.int64]:
-        """The increment in which each slot's sample was learned, shape [capacity]."""
-        return self._increments
+        """The filled slots, ascending."""
+        return np.flatnonzero(self.increments)
 
     @property
     def size_bytes(self) -> int:
-        """What the samples take, with what is kept beside them."""
-        columns = [*(self._columns or []), *self._columns_beside()]
-        loose = sum(leaf.nbytes for _, leaves in self._loose.values() for leaf in leaves)
-        return int(sum(column.nbytes for column in columns) + loose)
-
-    def sample(self, slot: int, *, tensor: ToTensor) -> Any:
-        """The sample in a slot, as the dataset once gave it."""
-        if slot in self._loose:
-            structure, leaves = self._loose[slot]
-        else:
-            assert self._columns is not None
-            structure, leaves = self._structure, [column[slot] for column in self._columns]
-        return put_together(structure, leaves, tensor)
-
-    def batch(self, slots: list[int], *, tensor: ToTensor) -> Any | None:
-        """Samples collated as frameworks do by default; None where only they can do that."""
-        if self._columns is None or self._loose:
-            return None
-        return batched(self._structure, [column[slots] for column in self._columns], tensor)
-
-    def beside(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        """Columns that a hook keeps with the samples, under its name: arrays [capacity, …], live.
-
-        Row s belongs to slot s; it is set to zero when the slot is emptied or filled anew.
-        """
-        return self._beside.setdefault(name, {})
-
-    # What changes it.
+        """What the filled slots hold, with all that is kept beside them."""
+        tables = (self._tags, self.labels, self.increments, self.digests)
+        each = sum(table[:1].nbytes for table in tables)
+        beside = sum(beside.size_bytes for beside in self._beside.values())
+        return len(self) * each + self._samples.size_bytes + beside
 
     def offer(self, lessons: Lessons, *, increment: int) -> Indices:
-        """Looks at every new item of the lessons, keeps some; returns the slots that changed."""
-        order = permutation(len(lessons.new), derive_seed(self._seed, increment, "offer"))
-        stream = lessons.new[order]
-        # What is remembered already, such as an item that came back, is not remembered twice.
-        stream = stream[locate(lessons.digests[stream], self._digests[self._filled]) < 0]
-        if self.policy == "class-balanced":
-            places = self._balance(stream, lessons, increment)
-        else:
-            places = reservoir(
-                self._filled, offered=self._offered, count=len(stream),
-                seed=derive_seed(self._seed, increment, "reservoir"),
-            )  # fmt: skip
-        self._offered += len(stream)
-        slots = np.array(sorted(places), np.int64)
-        for slot in slots.tolist():
-            self._keep(slot, int(stream[places[slot]]), lessons, increment)
-        return slots
+        """Looks at the new items of an increment and keeps some; returns the slots they are in.
+
+        Only items that are kept are read (`lessons.raw`). Items that are forbidden, or in the
+        memory already, are passed over. Raises `Unstorable` for a sample that cannot be kept, and
+        `UsageError` where classes are to be balanced but not known; then nothing has changed.
+        """
+        if self.policy == "class-balanced" and lessons.labels is None:
+            raise UsageError(
+                "a class-balanced memory must be told the class of each item",
+                why="the loader was not given labels",
+                do='give the loader labels=, or choose policy="reservoir"',
+            )
+        offered = self._admitted(lessons.new, lessons.digests[lessons.new])
+        tags = _draw_tags(len(offered), derive_seed(self.seed, "memory", self._offers))
+        labels = (
+            np.full(len(offered), -1, np.int64)
+            if lessons.labels is None
+            else np.asarray(lessons.labels, np.int64)[offered]
+        )
+        held = self.slots
+        chosen = self._choose(
+            np.concatenate([self._tags[held], tags]), np.concatenate([self.labels[held], labels])
+        )
+        stays = np.isin(np.arange(len(held)), chosen)
+        coming = chosen[chosen >= len(held)] - len(held)
+        leaving = held[~stays]
+        room = np.sort(np.concatenate([np.flatnonzero(self.increments == 0), leaving]))
+        slots = room[: len(coming)]
+        # First what may fail, an item that cannot be read or kept: it leaves all as it was.
+        samples = [lessons.raw(index) for index in offered[coming].tolist()]
+        self._samples.write(slots, samples)
+        self._clear(np.concatenate([leaving, slots]), but_samples_in=slots)
+        self._tags[slots] = tags[coming]
+        self.labels[slots] = labels[coming]
+        self.digests[slots] = lessons.digests[offered[coming]]
+        self.increments[slots] = increment
+        self.seen += len(offered)
+        self._offers += 1
+        return self._fit_to_capacity(slots)
+
+    def sample(self, slot: int, *, tensor: Callable[[npt.NDArray[Any]], Any]) -> Any:
+        """A copy of the sample in a slot, as it was given; `tensor` makes an array a tensor again.
+
+        Raises `IndexError` for an empty slot.
+        """
+        return self._samples.read(slot, tensor=tensor)
+
+    def batch(self, slots: list[int], *, tensor: Callable[[npt.NDArray[Any]], Any]) -> Any | None:
+        """Samples collated as frameworks do by default; None where only they can do that."""
+        return self._samples.read_batch(np.asarray(slots, np.int64), tensor=tensor)
+
+    def beside(self, name: str) -> Beside:
+        """Rows of outputs kept beside the slots under this name; always the same object."""
+        if name not in self._beside:
+            self._beside[name] = Beside(len(self.increments))
+        return self._beside[name]
 
     def remove(self, digests: Digests) -> int:
-        """Forgets these items, and what was kept beside them; returns how many it had."""
-        gone = self._filled & (locate(self._digests, digests) >= 0)
-        for slot in np.flatnonzero(gone).tolist():
-            self._clear(slot)
-        return int(gone.sum())
+        """Withdrawn items leave, with all that is kept beside them; returns how many were here.
 
-    # Its state.
+        The room is filled by what is offered next. Until about as many items have come as were
+        withdrawn, those are therefore somewhat more likely to be remembered than older ones.
+        """
+        places = locate(self.digests, _checked(digests))
+        slots = np.flatnonzero((places >= 0) & (self.increments > 0))
+        if len(slots):
+            self._samples.clear(slots)
+            self._clear(slots, but_samples_in=slots)
+        return len(slots)
+
+    def forbid(self, digests: Digests) -> int:
+        """Items of a holdout leave, and are never let in again; returns how many were here."""
+        digests = _checked(digests)
+        strange = digests[locate(digests, self._forbidden) < 0]
+        if len(strange):
+            self._forbidden = np.unique(np.concatenate([self._forbidden, strange]), axis=0)
+        return self.remove(digests)
 
     def state_dict(self) -> dict[str, Any]:
-        """Arrays with a row for each slot, of which an increment changes few."""
+        """Arrays by slot, of which an increment changes only the rows of replaced slots."""
         return {
             "version": _VERSION,
-            "capacity": self.capacity,
-            "policy": self.policy,
-            "offered": self._offered,
-            "digests": self._digests,
-            "filled": self._filled.view(np.uint8),
-            "labels": self._labels,
-            "increments": self._increments,
-            "structure": self._structure,
-            "columns": self._columns,
-            "loose": {slot: [structure, leaves] for slot, (structure, leaves)
-                      in sorted(self._loose.items())},
-            "beside": {name: dict(columns) for name, columns in self._beside.items()},
-        }  # fmt: skip
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Becomes the memory that `state_dict` describes.
-
-        Raises `UsageError` where it has another capacity or policy than this one.
-        """
-        if state_dict["version"] > _VERSION:
-            raise NewerFormat("the replay memory is of a newer Onward", do="update Onward")
-        stored = (state_dict["capacity"], state_dict["policy"])
-        if stored != (self.capacity, self.policy):
-            raise UsageError(
-                f"the memory is one of {self.capacity} samples ({self.policy})",
-                why=f"the checkpoint holds one of {stored[0]} ({stored[1]})",
-                do="give the strategy the memory that it had, or begin a new output by --branch",
-            )
-        self._offered = state_dict["offered"]
-        self._digests = np.array(state_dict["digests"])
-        self._filled = np.array(state_dict["filled"]).view(np.bool_)
-        self._labels = np.array(state_dict["labels"])
-        self._increments = np.array(state_dict["increments"])
-        self._structure = state_dict["structure"]
-        columns = state_dict["columns"]
-        self._columns = None if columns is None else [np.array(column) for column in columns]
-        self._loose = {int(slot): (structure, [np.array(leaf) for leaf in leaves])
-                       for slot, (structure, leaves) in state_dict["loose"].items()}  # fmt: skip
-        self._beside = {
-            name: {key: np.array(column) for key, column in columns.items()}
-            for name, columns in state_dict["beside"].items()
+            "seen": self.seen,
+            "offers": self._offers,
+            "tags": self._tags,
+            "labels": self.labels,
+            "increments": self.increments,
+            "digests": self.digests,
+            "forbidden": self._forbidden,
+            "samples": self._samples.state_dict(),
+            "beside": {name: beside.state_dict() for name, beside in self._beside.items()},
         }
 
-    # Details.
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Becomes what `state_dict` once returned.
 
-    def _balance(self, stream: Indices, lessons: Lessons, increment: int) -> dict[int, int]:
-        if lessons.labels is None:
-            raise UsageError(
-                "a class-balanced memory needs the class of each item",
-                why="the loader was not told, and the dataset has no labels or targets",
-                do='give run.loader(…, labels=…), or use policy="reservoir"',
+        A memory that was larger stays so until the next offer, because an unfinished increment
+        may be learning from any of its slots.
+        """
+        if state_dict["version"] > _VERSION:
+            raise NewerFormat(
+                f"the memory has version {state_dict['version']}, this Onward knows {_VERSION}",
+                do="update Onward",
             )
-        return balanced(
-            self._filled, self._labels, lessons.labels[stream],
-            seed=derive_seed(self._seed, increment, "balance"),
-        )  # fmt: skip
+        self.seen = int(state_dict["seen"])
+        self._offers = int(state_dict["offers"])
+        self._tags = np.array(state_dict["tags"], np.uint64)
+        self.labels = np.array(state_dict["labels"], np.int64)
+        self.increments = np.array(state_dict["increments"], np.int64)
+        self.digests = np.array(state_dict["digests"], np.uint8)
+        self._forbidden = np.array(state_dict["forbidden"], np.uint8)
+        self._samples.load_state_dict(state_dict["samples"])
+        for name in {*self._beside, *state_dict["beside"]}:
+            empty = Beside(len(self.increments)).state_dict()
+            self.beside(name).load_state_dict(state_dict["beside"].get(name, empty))
+        if len(self.increments) < self.capacity:
+            self._rearrange(np.arange(len(self.increments)), self.capacity)
 
-    def _keep(self, slot: int, index: int, lessons: Lessons, increment: int) -> None:
-        self._clear(slot)
-        structure, leaves = taken_apart(lessons.raw(index))
-        if self._columns is None and not self._filled.any():
-            self._structure = structure
-            self._columns = [np.zeros((self.capacity, *leaf.shape), leaf.dtype) for leaf in leaves]
-        columns = self._columns or []
-        if structure == self._structure and all(
-            leaf.shape == column.shape[1:] and leaf.dtype == column.dtype
-            for leaf, column in zip(leaves, columns, strict=True)
-        ):
-            for leaf, column in zip(leaves, columns, strict=True):
-                column[slot] = leaf
+    def _admitted(self, indices: Indices, digests: Digests) -> Indices:
+        inside = locate(digests, self.digests[self.slots]) >= 0
+        return indices[~inside & (locate(digests, self._forbidden) < 0)]
+
+    def _choose(self, tags: Tags, labels: Indices) -> Indices:
+        """The candidates that are to be in the memory, ascending."""
+        if self.policy == "reservoir":
+            order = np.argsort(tags, kind="stable")
         else:
-            self._loose[slot] = (structure, leaves)
-        self._filled[slot] = True
-        self._digests[slot] = lessons.digests[index]
-        self._labels[slot] = _NO_LABEL if lessons.labels is None else lessons.labels[index]
-        self._increments[slot] = increment
+            # First the best of every class, then the second best of every class, and so on.
+            by_class = np.lexsort((tags, labels))
+            _, first, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+            ranks = np.empty(len(tags), np.int64)
+            ranks[by_class] = np.arange(len(tags)) - np.repeat(first, sizes)
+            order = np.lexsort((tags, ranks))
+        return np.sort(order[: self.capacity])
 
-    def _clear(self, slot: int) -> None:
-        for array in [*(self._columns or []), *self._columns_beside(), self._digests]:
-            array[slot] = 0
-        self._loose.pop(slot, None)
-        self._filled[slot] = False
-        self._labels[slot] = _NO_LABEL
-        self._increments[slot] = 0
+    def _clear(self, slots: Indices, *, but_samples_in: Indices) -> None:
+        """Empties slots, in copies of the tables, because a state may hold the old ones."""
+        self._samples.clear(np.setdiff1d(slots, but_samples_in))
+        self._tags, self.labels = self._tags.copy(), self.labels.copy()
+        self.increments, self.digests = self.increments.copy(), self.digests.copy()
+        self._tags[slots], self.labels[slots], self.increments[slots] = 0, -1, 0
+        self.digests[slots] = 0
+        for beside in self._beside.values():
+            beside.clear(slots)
 
-    def _columns_beside(self) -> list[npt.NDArray[Any]]:
-        return [column for columns in self._beside.values() for column in columns.values()]
+    def _fit_to_capacity(self, slots: Indices) -> Indices:
+        """Gives room back that a larger memory had; returns where `slots` are now."""
+        if len(self.increments) <= self.capacity:
+            return slots
+        held = self.slots
+        self._rearrange(held, self.capacity)
+        return np.searchsorted(held, slots)
+
+    def _rearrange(self, kept: Indices, size: int) -> None:
+        """`kept` become the first of `size` slots."""
+        origins = np.full(size, -1, np.int64)
+        origins[: len(kept)] = kept
+        empty = origins < 0
+        for name in ("_tags", "labels", "increments", "digests"):
+            setattr(self, name, getattr(self, name)[origins])
+        self._samples.rearrange(origins)
+        for beside in self._beside.values():
+            beside.rearrange(origins)
+        self._clear(np.flatnonzero(empty), but_samples_in=np.flatnonzero(empty))
+
+
+def _draw_tags(count: int, seed: int) -> Tags:
+    return np.random.Philox(key=seed).random_raw(count)
+
+
+def _checked(digests: Digests) -> Digests:
+    if digests.ndim != 2 or digests.shape[1] != DIGEST_BYTES or digests.dtype != np.uint8:
+        raise UsageError(
+            f"digests of shape {list(digests.shape)} and dtype {digests.dtype}",
+            do=f"give uint8 of shape [n, {DIGEST_BYTES}], a row for each item",
+        )
+    return digests

@@ -1,100 +1,161 @@
-"""Samplers: what is in a batch, of what is new and of what was learned before."""
+"""What is in the batch: all data, or what is new beside what is remembered, or only what is new."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from onward.errors import UsageError
+from onward.data.mixing import planned_share
+from onward.errors import NewerFormat, UsageError
 from onward.learning.hooks import Counts, Lessons, Observer, Sampler, Setting
-from onward.learning.memory import Memory
-from onward.learning.versions import accepted
+from onward.learning.memory import Memory, Policy
 
-_LEAST_OLD = 0.5
+_VERSION = 1
 
 
-class UniformReplay(Sampler):
+class _Stateless(Sampler):
+    """A sampler that has nothing to remember."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Only a version."""
+        return {"version": _VERSION}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Refuses what a newer Onward wrote."""
+        check_version(state_dict, self.name)
+
+
+class UniformReplay(_Stateless):
     """Uniform over all data, while the old data can be reached: the default.
 
     A batch has as large a share of new items as the data has; nothing published beats that for each
-    gradient step (Prabhu et al. 2023, Computationally budgeted continual learning). One thing comes
-    first: where so few rows are drawn that some new items would never be met, their share is
-    raised until each is met once, up to half of a batch. A model must not be said to have learned
-    what it never saw; what even then is not met stays new.
+    gradient step. One thing comes first: where so few rows are drawn that some new items would
+    never be met, their share is raised until each is met once, up to half of a batch
+    (`planned_share`).
+
+    SOURCE: Prabhu et al. 2023, "Computationally budgeted continual learning: what does matter?"
     """
 
     name = "uniform replay"
 
     def share(self, counts: Counts) -> float:
-        uniform = counts.new / (counts.new + counts.known)
+        """new / (new + known), or more; 1 where nothing old is at hand."""
         if not counts.old:
             return 1.0
-        met_once = counts.new / counts.draws if counts.draws else 1.0
-        return max(uniform, min(1 - _LEAST_OLD, met_once))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"version": 1}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        accepted(state_dict, self.name, version=1)
+        if counts.draws is None:
+            return counts.new / (counts.new + counts.known)
+        return planned_share(counts, draws=counts.draws)
 
 
-class MemoryReplay(Sampler, Observer):
-    """Experience replay from a bounded memory, old and new in one batch (Chaudhry et al. 2019).
-
-    With `share="uniform"` a batch has as large a share of new items as they have of all that was
-    ever learned: the memory stands in for all of it, as the losses of van de Ven et al. 2022 are
-    weighted. A number fixes the share. When an increment ends, the memory is offered what it met.
-    """
-
-    name = "memory"
-
-    def __init__(self, memory: Memory, *, share: float | Literal["uniform"] = "uniform") -> None:
-        if share != "uniform" and not 0.0 < share <= 1.0:
-            raise UsageError(
-                f"share is {share!r}", do='give the share of new items, above 0, or "uniform"'
-            )
-        self.memory = memory
-        self._share = share
-
-    def begin(self, setting: Setting) -> None:
-        self._increment = setting.increment
-
-    def share(self, counts: Counts) -> float:
-        if not counts.old:
-            return 1.0
-        if self._share != "uniform":
-            return float(self._share)
-        return counts.new / (counts.new + counts.known)
-
-    def after_increment(self, lessons: Lessons) -> None:
-        assert self.memory is not None
-        self.memory.offer(lessons, increment=self._increment)
-
-    def state_dict(self) -> dict[str, Any]:
-        assert self.memory is not None
-        return {"version": 1, "memory": self.memory.state_dict()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        accepted(state_dict, self.name, version=1)
-        assert self.memory is not None
-        self.memory.load_state_dict(state_dict["memory"])
-
-    def describe(self) -> str:
-        assert self.memory is not None
-        return f"{self.memory.policy} memory of {self.memory.capacity:,} samples"
-
-
-class NoReplay(Sampler):
-    """New items alone: for strategies that work without old ones, and to see what is forgotten."""
+class NoReplay(_Stateless):
+    """Only what is new: for penalties that work without old data. Alone it forgets."""
 
     name = "no replay"
 
     def share(self, counts: Counts) -> float:
+        """1: new items alone, unless there are none."""
         return 1.0
 
+
+class Ratio(_Stateless):
+    """So many old items for each new one, however many there are of each.
+
+    Raises `UsageError` for a ratio that is negative or no finite number.
+    """
+
+    name = "ratio"
+
+    def __init__(self, replay: float) -> None:
+        if not (math.isfinite(replay) and replay >= 0):
+            raise UsageError(
+                f"{replay} old items for each new one", do="give a number of 0 or more"
+            )
+        self.replay = float(replay)
+
+    def share(self, counts: Counts) -> float:
+        """1 / (1 + replay)."""
+        return 1.0 / (1.0 + self.replay) if counts.old else 1.0
+
+    def describe(self) -> str:
+        return f"replay of {self.replay:g} old items for each new one"
+
+
+class MemoryReplay(Sampler, Observer):
+    """What is new beside samples from a bounded memory, for old data that cannot be reached.
+
+    `memory` is one, or how large it is to be, with `policy` as for `Memory`. `share` of the items in
+    a batch are new: `"uniform"` is new / (new + known), the memory standing in for all that was
+    ever learned, but at most `MOST_NEW`; or a number in 0 … 1.
+
+    At the end of each increment its items are offered to the memory. One shared batch of both: the
+    loss of the whole batch is what training on all data would give, estimated from few samples.
+
+    SOURCE: Chaudhry et al. 2019, "On tiny episodic memories in continual learning" (experience
+    replay).
+    """
+
+    name = "memory"
+
+    MOST_NEW = 0.75
+
+    def __init__(
+        self,
+        memory: int | Memory,
+        *,
+        policy: Policy = "reservoir",
+        share: Literal["uniform"] | float = "uniform",
+    ) -> None:
+        given = memory if isinstance(memory, Memory) else Memory(memory, policy=policy)
+        self.memory: Memory = given
+        self._share = checked_share(share)
+        self._increment = 0
+
+    def begin(self, setting: Setting) -> None:
+        """Takes its seed and the number of the increment from the run."""
+        self.memory.seed = setting.seed
+        self._increment = setting.increment
+
+    def share(self, counts: Counts) -> float:
+        """See the class."""
+        if not counts.old:
+            return 1.0
+        if self._share != "uniform":
+            return float(self._share)
+        uniform = counts.new / (counts.new + counts.known)
+        return min(uniform, self.MOST_NEW)
+
+    def after_increment(self, lessons: Lessons) -> None:
+        """Offers what was learned to the memory."""
+        self.memory.offer(lessons, increment=self._increment)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"version": 1}
+        """The memory."""
+        return {"version": _VERSION, "memory": self.memory.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        accepted(state_dict, self.name, version=1)
+        """Becomes what `state_dict` once returned."""
+        check_version(state_dict, self.name)
+        self.memory.load_state_dict(state_dict["memory"])
+
+    def describe(self) -> str:
+        return f"replay from a {self.memory.policy} memory of {self.memory.capacity:,} samples"
+
+
+def checked_share(share: Literal["uniform"] | float) -> Literal["uniform"] | float:
+    """The share, or `UsageError`."""
+    if share == "uniform":
+        return "uniform"
+    if isinstance(share, str) or not 0.0 <= share <= 1.0:
+        raise UsageError(f"a share of {share!r} new items", do='give "uniform", or one in 0 … 1')
+    return float(share)
+
+
+def check_version(state_dict: Mapping[str, Any], name: str) -> None:
+    """Raises `NewerFormat` for a sampler's state that this Onward cannot know."""
+    if state_dict["version"] > _VERSION:
+        raise NewerFormat(
+            f"the state of {name} has version {state_dict['version']}, this Onward knows "
+            f"{_VERSION}",
+            do="update Onward",
+        )
