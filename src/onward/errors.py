@@ -28,6 +28,7 @@ OnwardError                    what happened, why, and what to do next
 │   └── Mismatch               names, shapes or dtypes differ; all of them at once
 ├── DataError                  what the model learns from
 │   ├── DataChanged            data of an unfinished increment is not what it was
+│   ├── UnknownLabel           a label or id that the model has no row for
 │   └── NothingNew             a finished model and no new data (exits with 0)
 └── JobError                   one attempt at a job could not be carried through
     └── TransferFailed         files could not be fetched or pushed
@@ -191,6 +192,10 @@ class DataError(OnwardError):
 
 class DataChanged(DataError):
     """The data of an unfinished increment is not what it was."""
+
+
+class UnknownLabel(DataError):
+    """A label or id that the model has no row for."""
 
 
 class NothingNew(DataError, SystemExit):
