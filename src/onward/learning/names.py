@@ -42,6 +42,11 @@ class Names:
     def add(self, names: Iterable[Any]) -> None:
         """Appends those that are new, in their order. Rows that have a name keep it."""
         fresh = _checked(names)
+        if not self._row:
+            row = dict(zip(fresh, range(len(fresh)), strict=True))
+            if len(row) == len(fresh):  # the usual case, and the quickest way
+                self._row = row
+                return
         rows = self._row
         for name in fresh:
             if name not in rows:
@@ -103,7 +108,7 @@ class Names:
             names = _unpacked(state_dict)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise StateError("the stored names cannot be read", why=str(error)) from error
-        row = {name: number for number, name in enumerate(names)}
+        row = dict(zip(names, range(len(names)), strict=True))
         if not len(row) == len(names) == state_dict["count"]:
             raise StateError("the stored names cannot be read", why="their number is another one")
         self._row, self._state = row, None
@@ -189,15 +194,14 @@ def _packed(names: list[Name]) -> dict[str, Any]:
     if kinds == {int} and all(map(_INT64.__contains__, (min(names), max(names)))):
         return {"numbers": _fixed(np.array(names, np.int64))}
     # Hexadecimal, because Python refuses to write huge numbers in tens. Whatever text can be.
-    texts = [
-        (f"{name:x}" if isinstance(name, int) else name).encode("utf-8", "surrogatepass")
-        for name in names
-    ]
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), dtype=np.int64)
-    packed = {
-        "text": _fixed(np.frombuffer(b"".join(texts), np.uint8)),
-        "ends": _fixed(ends),
-    }
+    texts = [f"{name:x}" if isinstance(name, int) else name for name in names]
+    whole_text = "".join(texts)
+    data = whole_text.encode("utf-8", "surrogatepass")
+    lengths: Iterable[int] = map(len, texts)
+    if len(data) != len(whole_text):
+        lengths = (len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    ends = np.cumsum(np.fromiter(lengths, np.int64, len(texts)), dtype=np.int64)
+    packed = {"text": _fixed(np.frombuffer(data, np.uint8)), "ends": _fixed(ends)}
     if int in kinds:
         whole = np.fromiter((isinstance(name, int) for name in names), np.uint8, len(names))
         packed["whole"] = _fixed(whole)
@@ -210,11 +214,17 @@ def _unpacked(state: Mapping[str, Any]) -> list[Name]:
     data, ends = _array(state["text"], np.uint8).tobytes(), _array(state["ends"], np.int64)
     if (np.diff(ends, prepend=0) < 0).any() or (ends[-1] if len(ends) else 0) != len(data):
         raise ValueError("the ends of the names do not fit their text")
-    names: list[Name] = []
-    start = 0
-    for end in ends.tolist():
-        names.append(data[start:end].decode("utf-8", "surrogatepass"))
-        start = end
+    stops = ends.tolist()
+    starts = [0, *stops[:-1]]
+    names: list[Name]
+    if data.isascii():
+        text = data.decode("ascii")
+        names = [text[start:stop] for start, stop in zip(starts, stops, strict=False)]
+    else:
+        names = [
+            data[start:stop].decode("utf-8", "surrogatepass")
+            for start, stop in zip(starts, stops, strict=False)
+        ]
     if "whole" in state:
         for row in np.flatnonzero(_array(state["whole"], np.uint8)):
             names[row] = int(str(names[row]), 16)
