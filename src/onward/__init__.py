@@ -14,16 +14,18 @@ from onward._version import __version__
 
 if TYPE_CHECKING:
     from onward.errors import NothingNew, OnwardError, Stopped
+    from onward.training.naming import names
     from onward.training.run import Run
     from onward.training.session import open
 
-__all__ = ["NothingNew", "OnwardError", "Run", "Stopped", "__version__", "open"]
+__all__ = ["NothingNew", "OnwardError", "Run", "Stopped", "__version__", "names", "open"]
 
 _HOMES = {
     "NothingNew": "onward.errors",
     "OnwardError": "onward.errors",
     "Run": "onward.training.run",
     "Stopped": "onward.errors",
+    "names": "onward.training.naming",
     "open": "onward.training.session",
 }
 

@@ -29,7 +29,7 @@ OnwardError                    what happened, why, and what to do next
 │   └── Mismatch               names, shapes or dtypes differ; all of them at once
 ├── DataError                  what the model learns from
 │   ├── DataChanged            data of an unfinished increment is not what it was
-│   ├── UnknownLabel           a label that the model has no output for
+│   ├── UnknownLabel           a label or id that the model has no row for
 │   ├── Leak                   items of a frozen holdout are in the training data
 │   └── NothingNew             a finished model and no new data (exits with 0)
 ├── GateRefused                a candidate may not become the champion
@@ -204,9 +204,11 @@ class DataChanged(DataError):
 
 
 class UnknownLabel(DataError):
-    """The data has labels that the model has no output for; `labels` lists each once."""
+    """Labels or ids that the model has no row for; `labels` lists each number once."""
 
-    def __init__(self, what: str, *, labels: Sequence[int], why: str = "", do: str = "") -> None:
+    def __init__(
+        self, what: str, *, labels: Sequence[int] = (), why: str = "", do: str = ""
+    ) -> None:
         super().__init__(what, why=why, do=do)
         self.labels = list(labels)
 

@@ -10,7 +10,9 @@ import onward
 
 def test_public_names_are_these() -> None:
     """Adding or removing a public name is a decision, made here too."""
-    assert onward.__all__ == ["NothingNew", "OnwardError", "Run", "Stopped", "__version__", "open"]
+    assert onward.__all__ == [
+        "NothingNew", "OnwardError", "Run", "Stopped", "__version__", "names", "open",
+    ]  # fmt: skip
     assert dir(onward) == sorted(onward.__all__)
     for name in onward.__all__:
         assert getattr(onward, name) is not None

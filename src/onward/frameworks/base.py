@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from onward.frameworks.growth import Tables
 
 ITEM_BYTES: dict[str, int] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -134,6 +137,21 @@ class Framework(Protocol):
         What is written there becomes the live objects' value where each of the verbs to restore
         would only copy; a leaf with that same data is then passed over by them.
         """
+
+    def grown(
+        self, objects: Mapping[str, Any], tree: Mapping[str, Any], tables: Tables
+    ) -> dict[str, Any]:
+        """`tree` with these tables, and what optimizers keep for them, as long as the live ones.
+
+        Rows go where their table says. New rows of a table are as they are in the live objects,
+        new rows of an optimizer's slot are as it begins them. Leaves may lack data; those that
+        are not concerned are the same objects. Live objects are not touched.
+        """
+
+    def differences_in_growth(
+        self, objects: Mapping[str, Any], tree: Mapping[str, Any], tables: Tables
+    ) -> list[str]:
+        """Every reason why the optimizers' part of `grown` cannot be done."""
 
     def names_of_weights(self, objects: Mapping[str, Any]) -> list[str]:
         """The names of the objects that `restore_weights` loads, and needs in its tree."""

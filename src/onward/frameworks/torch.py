@@ -21,7 +21,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from onward.errors import Unstorable
-from onward.frameworks import torch_modules, torch_optimizers
+from onward.frameworks import torch_growth, torch_modules, torch_optimizers
+from onward.frameworks.growth import Tables, grown_module
 from onward.frameworks.torch_modules import unwrap
 from onward.frameworks.torch_randomness import capture_randomness, restore_randomness
 from onward.frameworks.torch_tensors import freeze, moved_like, thaw
@@ -34,9 +35,11 @@ __all__ = [
     "destinations",
     "differences",
     "differences_for_new_budget",
+    "differences_in_growth",
     "differences_in_weights",
     "evaluating",
     "forget_moments",
+    "grown",
     "has_schedule",
     "learning_rates",
     "name",
@@ -145,6 +148,36 @@ def destinations(objects: Objects) -> dict[str, Any]:
             case torch.optim.Optimizer() as optimizer:
                 tree[key] = torch_optimizers.destinations(optimizer, names)
     return tree
+
+
+def grown(objects: Objects, tree: Tree, tables: Tables) -> dict[str, Any]:
+    """`tree` with these tables, and their slots in optimizers, as long as the live ones.
+
+    New rows of a table are as the live module has them. New rows of a slot are zero, but for
+    Adagrad's sum and Rprop's step size, which begin at a hyperparameter; what an optimizer counts
+    for the parameter as a whole (`step`) stays as stored.
+    """
+    names = torch_optimizers.parameter_names(objects)
+    result = dict(tree)
+    for key, thing in objects.items():
+        match unwrap(thing):
+            case nn.Module() as module if isinstance(tree.get(key), Mapping):
+                live = torch_modules.capture(module, key)
+                result[key] = grown_module(key, tree[key], live, tables)
+            case torch.optim.Optimizer() as optimizer if key in tree:
+                result[key] = torch_growth.grown(optimizer, tree[key], names, tables)
+    return result
+
+
+def differences_in_growth(objects: Objects, tree: Tree, tables: Tables) -> list[str]:
+    """Every slot of an optimizer that is kept for a table that grows, but not row by row."""
+    names = torch_optimizers.parameter_names(objects)
+    return [
+        line
+        for key, thing in objects.items()
+        if isinstance(thing, torch.optim.Optimizer) and key in tree
+        for line in torch_growth.differences_in_growth(thing, tree[key], key, names, tables)
+    ]
 
 
 def names_of_weights(objects: Objects) -> list[str]:

@@ -51,9 +51,9 @@ def parameters(objects: Mapping[str, Any]) -> set[int]:
 
 def capture(optimizer: torch.optim.Optimizer, key: str, names: Names) -> dict[str, Any]:
     """The tree of an optimizer: its class, its state by parameter name, its groups."""
-    if _has_own_verbs(optimizer):
-        return {"type": _type(optimizer), "own": freeze(optimizer.state_dict(), key)}
-    groups = _named_groups(optimizer, names)
+    if has_own_verbs(optimizer):
+        return {"type": type_name(optimizer), "own": freeze(optimizer.state_dict(), key)}
+    groups = named_groups(optimizer, names)
     by_id = {id(p): name for group in groups for name, p in group.items()}
     state: dict[str, Any] = {}
     shared: dict[Any, Any] = {}
@@ -69,7 +69,7 @@ def capture(optimizer: torch.optim.Optimizer, key: str, names: Names) -> dict[st
                 do="remove that state, or give the parameter a group",
             )
     return {
-        "type": _type(optimizer),
+        "type": type_name(optimizer),
         "state": state,
         "shared": shared,
         "param_groups": [
@@ -90,11 +90,11 @@ def differences(optimizer: torch.optim.Optimizer, tree: Any, key: str, names: Na
     """Every reason why `tree` does not fit `optimizer`."""
     if not isinstance(tree, Mapping) or "type" not in tree:
         return [f"{key}: the checkpoint has something else than an optimizer there"]
-    if tree["type"] != _type(optimizer):
-        return [f"{key}: the checkpoint has {tree['type']}, the live one is {_type(optimizer)}"]
-    if _has_own_verbs(optimizer) or "own" in tree:
+    if tree["type"] != type_name(optimizer):
+        return [f"{key}: the checkpoint has {tree['type']}, the live one is {type_name(optimizer)}"]
+    if has_own_verbs(optimizer) or "own" in tree:
         return []
-    live, stored = _named_groups(optimizer, names), tree["param_groups"]
+    live, stored = named_groups(optimizer, names), tree["param_groups"]
     if len(live) != len(stored):
         there = ", ".join(str(len(group["params"])) for group in stored)
         here = ", ".join(str(len(group)) for group in live)
@@ -118,10 +118,10 @@ def differences(optimizer: torch.optim.Optimizer, tree: Any, key: str, names: Na
 
 def destinations(optimizer: torch.optim.Optimizer, names: Names) -> dict[str, Any]:
     """The tensors of its present state that `restore` would otherwise make anew just like them."""
-    if _has_own_verbs(optimizer):
+    if has_own_verbs(optimizer):
         return {}
     state: dict[str, dict[str, TensorLeaf]] = {}
-    for group, named in zip(optimizer.param_groups, _named_groups(optimizer, names), strict=True):
+    for group, named in zip(optimizer.param_groups, named_groups(optimizer, names), strict=True):
         for name, parameter in named.items():
             values = optimizer.state.get(parameter)
             if not isinstance(values, dict):
@@ -163,7 +163,7 @@ def restore_state(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any], nam
     optimizer.state.clear()
     for owner, values in tree["shared"].items():
         optimizer.state[owner] = thaw(values)
-    for group, named in zip(optimizer.param_groups, _named_groups(optimizer, names), strict=True):
+    for group, named in zip(optimizer.param_groups, named_groups(optimizer, names), strict=True):
         for name, parameter in named.items():
             if name in tree["state"]:
                 optimizer.state[parameter] = _state_of(
@@ -220,19 +220,22 @@ def _set_hyperparameter(group: dict[str, Any], name: str, value: Any) -> None:
         group[name] = value
 
 
-def _named_groups(optimizer: torch.optim.Optimizer, names: Names) -> list[dict[str, torch.Tensor]]:
+def named_groups(optimizer: torch.optim.Optimizer, names: Names) -> list[dict[str, torch.Tensor]]:
+    """The parameters of each group by name; those of no module are named by their place."""
     return [
         {names.get(id(p), f"group{i}.param{j}"): p for j, p in enumerate(group["params"])}
         for i, group in enumerate(optimizer.param_groups)
     ]
 
 
-def _has_own_verbs(optimizer: torch.optim.Optimizer) -> bool:
+def has_own_verbs(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it has a `state_dict` or `load_state_dict` of its own, which are used as they are."""
     kind, base = type(optimizer), torch.optim.Optimizer
     return (
         kind.state_dict is not base.state_dict or kind.load_state_dict is not base.load_state_dict
     )
 
 
-def _type(optimizer: torch.optim.Optimizer) -> str:
+def type_name(optimizer: torch.optim.Optimizer) -> str:
+    """What the tree of an optimizer says under `type`."""
     return type(optimizer).__name__

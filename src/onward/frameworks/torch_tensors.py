@@ -186,6 +186,11 @@ def describe(tensor: torch.Tensor, path: str) -> str:
     return DTYPES[tensor.dtype]
 
 
+def dtype_named(name: str) -> torch.dtype:
+    """PyTorch's dtype by its name in a tree, such as `BF16`."""
+    return _TORCH_DTYPES[name]
+
+
 def _problem(tensor: torch.Tensor) -> str:
     """What keeps a tensor from being stored, or ''."""
     problem = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from onward.data.mixing import planned_share
@@ -40,12 +41,12 @@ class UniformReplay(_Stateless):
     name = "uniform replay"
 
     def share(self, counts: Counts) -> float:
-        """new / (new + known), or more; 1 where nothing old is at hand."""
+        """new / (new + old at hand), or more; 1 where nothing old is at hand."""
         if not counts.old:
             return 1.0
         if counts.draws is None:
-            return counts.new / (counts.new + counts.known)
-        return planned_share(counts, draws=counts.draws)
+            return counts.new / (counts.new + counts.old)
+        return planned_share(replace(counts, known=counts.old), draws=counts.draws)
 
 
 class NoReplay(_Stateless):
@@ -84,9 +85,10 @@ class Ratio(_Stateless):
 class MemoryReplay(Sampler, Observer):
     """What is new beside samples from a bounded memory, for old data that cannot be reached.
 
-    `memory` is one, or how large it is to be, with `policy` as for `Memory`. `share` of the items in
-    a batch are new: `"uniform"` is new / (new + known), the memory standing in for all that was
-    ever learned, but at most `MOST_NEW`; or a number in 0 … 1.
+    `memory` is one, or how large it is to be, with `policy` as for `Memory`. `share` of the items
+    in a batch are new: `"uniform"` is new / (new + known), the memory standing in for all that was
+    ever learned, but between `LEAST_NEW` and `MOST_NEW`; or a number in 0 … 1. Below a quarter a
+    little new data is hardly learned, while the few remembered samples are learned by heart.
 
     At the end of each increment its items are offered to the memory. One shared batch of both: the
     loss of the whole batch is what training on all data would give, estimated from few samples.
@@ -97,6 +99,7 @@ class MemoryReplay(Sampler, Observer):
 
     name = "memory"
 
+    LEAST_NEW = 0.25
     MOST_NEW = 0.75
 
     def __init__(
@@ -123,7 +126,7 @@ class MemoryReplay(Sampler, Observer):
         if self._share != "uniform":
             return float(self._share)
         uniform = counts.new / (counts.new + counts.known)
-        return min(uniform, self.MOST_NEW)
+        return min(max(uniform, self.LEAST_NEW), self.MOST_NEW)
 
     def after_increment(self, lessons: Lessons) -> None:
         """Offers what was learned to the memory."""

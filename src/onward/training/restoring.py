@@ -8,24 +8,37 @@ from typing import Any
 from onward.errors import Damaged, Mismatch
 from onward.frameworks.base import Framework
 from onward.repository import Manifest, Repository, Writer, description, open_repository, read_state
-from onward.stores import open_store
+from onward.stores import Store, open_store
+from onward.training.growing import Growth, Plan
 from onward.training.opening import Beginning
 from onward.training.run import OWN, RANDOMNESS, Run
 
 
-def check_fits(framework: Framework, objects: Mapping[str, Any], beginning: Beginning) -> None:
-    """Raises `Mismatch` with every difference between the live objects and the checkpoint."""
-    if beginning.manifest is not None:
-        _check(framework, objects, beginning.manifest, weights_only=False, verb=beginning.verb)
-    elif beginning.origin is not None:
-        _, manifest = _origin(beginning.origin)
-        _check(framework, objects, manifest, weights_only=True, verb="branch")
+def check_fits(
+    growth: Growth, beginning: Beginning, repository: Repository | None, on_damage: str
+) -> Plan | None:
+    """Raises `Mismatch` with every difference between the live objects and the checkpoint.
+
+    Returns how its tables come to fit; None for a fresh start. With `on_damage="fall-back"` a
+    checkpoint whose names are damaged is passed over.
+    """
+    while beginning.manifest is not None:
+        assert repository is not None
+        try:
+            return _check(growth, beginning.manifest, repository.store, verb=beginning.verb)
+        except Damaged as error:
+            if on_damage != "fall-back":
+                raise
+            beginning.pass_over(repository, error.what)
+    if beginning.origin is not None:
+        origin, manifest = _origin(beginning.origin)
+        return _check(growth, manifest, origin.store, verb="branch")
+    return None
 
 
 def bring_to(
     run: Run,
-    framework: Framework,
-    objects: Mapping[str, Any],
+    growth: Growth,
     repository: Repository,
     writer: Writer,
     beginning: Beginning,
@@ -38,24 +51,26 @@ def bring_to(
     written, may leave them overwritten in part. With `on_damage="fall-back"` the next intact
     checkpoint then overwrites all of it; should that one not fit, `Mismatch` comes after damage.
     """
-    check_fits(framework, objects, beginning)
-    if beginning.origin is not None:
+    framework, objects = growth.framework, growth.objects
+    plan = check_fits(growth, beginning, repository, on_damage)
+    if plan is not None and beginning.origin is not None:
         origin, manifest = _origin(beginning.origin)
         weights = {name: objects[name] for name in framework.names_of_weights(objects)}
-        into = framework.destinations(weights)
+        into = plan.destinations(weights, manifest)
         tree = read_state(origin.store, manifest, keys=weights, into=into)
-        framework.restore_weights(weights, tree)
-    while beginning.manifest is not None:
+        framework.restore_weights(weights, plan.applied(tree))
+    while plan is not None and beginning.manifest is not None:
+        run.increment, run.verb = beginning.increment, beginning.verb
         try:
-            into = framework.destinations(objects)
+            into = plan.destinations(objects, beginning.manifest)
             state = read_state(writer.store, beginning.manifest, into=into)
         except Damaged as error:
             if on_damage != "fall-back":
                 raise
             beginning.pass_over(repository, error.what)
-            run.increment, run.verb = beginning.increment, beginning.verb
-            check_fits(framework, objects, beginning)
+            plan = check_fits(growth, beginning, repository, on_damage)
             continue
+        state = plan.applied(state)
         _restore(run, framework, objects, state, beginning.manifest, beginning.verb)
         writer.base_on(beginning.manifest)
         return
@@ -89,31 +104,36 @@ def _restore(
         run.restore_randomness_later(randomness)
 
 
-def _check(
-    framework: Framework,
-    objects: Mapping[str, Any],
-    manifest: Manifest,
-    *,
-    weights_only: bool,
-    verb: str,
-) -> None:
-    tree = {k: v for k, v in description(manifest).items() if k not in (OWN, RANDOMNESS)}
+def _check(growth: Growth, manifest: Manifest, store: Store, *, verb: str) -> Plan:
+    framework, objects = growth.framework, growth.objects
+    described = {k: v for k, v in description(manifest).items() if k not in (OWN, RANDOMNESS)}
     if manifest.framework.name != framework.name:
-        differences = [f"it was made with {manifest.framework.name}, not {framework.name}"]
-    elif weights_only:
+        raise _mismatch(
+            manifest, [f"it was made with {manifest.framework.name}, not {framework.name}"]
+        )
+    plan = growth.plan(store, manifest, verb=verb)
+    tree = plan.applied(described)
+    if verb == "branch":
         differences = framework.differences_in_weights(objects, tree)
     elif verb == "continue":
         differences = framework.differences_for_new_budget(objects, tree)
     else:
         differences = framework.differences(objects, tree)
+    differences = [*plan.all_differences(described), *differences]
     if differences:
-        raise Mismatch(
-            f"the live objects do not fit checkpoint {manifest.checkpoint}",
-            why="nothing was restored",
-            differences=differences,
-            do="make the objects as they were, or take only the weights that fit into a new output "
-            "with --branch (branch_from=…)",
-        )
+        raise _mismatch(manifest, differences, hint=plan.hint(described))
+    return plan
+
+
+def _mismatch(manifest: Manifest, differences: list[str], *, hint: str = "") -> Mismatch:
+    return Mismatch(
+        f"the live objects do not fit checkpoint {manifest.checkpoint}",
+        why="nothing was restored",
+        differences=differences,
+        do=(f"{hint}; else " if hint else "")
+        + "make the objects as they were, or take only the weights that fit into a new output "
+        "with --branch (branch_from=…)",
+    )
 
 
 def _origin(origin: Mapping[str, str]) -> tuple[Repository, Manifest]:

@@ -19,8 +19,9 @@ from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
 from onward.learning.evidence import Evidence, began_from, evidence_of
 from onward.learning.hooks import Hook, Reading
+from onward.learning.names import Names
 from onward.learning.strategies import hooks_of
-from onward.repository import Commit, Repository, Writer, exists, open_or_create, open_repository
+from onward.repository import Commit, Repository, Writer, open_or_create, open_repository
 from onward.repository.keeping import Keeper, WorkingCopyKeeper
 from onward.repository.mirror import Mirror
 from onward.repository.retention import Retention
@@ -28,11 +29,13 @@ from onward.repository.staging import Staging
 from onward.stores import LocalStore, open_store, parse
 from onward.training.auditing import audit_of
 from onward.training.environment import Environment, read_environment
+from onward.training.growing import Growth
 from onward.training.interval import MeasuredInterval
 from onward.training.judging import Judging
 from onward.training.learner import Learner
 from onward.training.learning import Learning
 from onward.training.loaders import Loaders
+from onward.training.looking import to_go_on_from
 from onward.training.memory import available_bytes
 from onward.training.opening import Asked, Beginning
 from onward.training.places import Pusher, claim_working_copy
@@ -72,6 +75,7 @@ def open(
     strategy: str | Hook | Sequence[Hook] = (),
     reading: Reading | None = None,
     margin: float = 0.01,
+    grow: Mapping[str, Names] | None = None,
     **objects: Any,
 ) -> Run:
     """Opens an output for training and brings the live objects to where it stopped.
@@ -87,6 +91,10 @@ def open(
     `branch_from="<output>@<checkpoint>"` takes only weights. `checkpoint` names one to go on from
     instead of the newest. `seed` decides the order of samples. `config` (plain values) is kept for
     people and for `onward diff`.
+    `grow` says whose the rows of tables are, such as `grow={"model.head": classes}` with `classes`
+    from `onward.names` and among the objects: at a *continue*, or a branch, a head or an embedding
+    may have more rows than in the checkpoint. What was learned goes to the rows of the same names,
+    optimizer state included; new rows stay as the script made them.
 
     `strategy` is how not to forget: a name (`"er"`, `"der++"`, …), or hooks of `onward.learning`;
     by default old data is mixed in uniformly. `reading` tells hooks where inputs and labels are in
@@ -128,13 +136,10 @@ def open(
             why="no url was given and the script was not started by `onward run`",
             do='pass one: onward.open("out", model=model)',
         )
-    agent = _agent_for(place, environment)
+    agent = agent_for(place, environment)
     place = agent.output or place
-    asked = Asked(
-        verb=verb if verb != "auto" else agent.verb or "auto",
-        checkpoint=checkpoint or agent.checkpoint,
-        branch_from=branch_from or agent.branch_from,
-        on_damage=agent.on_damage or on_damage,
+    asked = asked_for(
+        agent, verb=verb, checkpoint=checkpoint, branch_from=branch_from, on_damage=on_damage
     )
     policy = _policy(
         agent,
@@ -150,13 +155,14 @@ def open(
         if agent.keep
         else {"keep_last": keep_last, "keep_every": keep_every, "keep_best": keep_best}
     )
+    growth = Growth(framework, objects, grow)
     hooks = hooks_of(strategy)
     framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
     try:
         repository, writer, pusher = _claim(
             place, agent, asked, reporter,
-            framework=framework, objects=objects, single_writer=single_writer,
+            growth=growth, single_writer=single_writer,
             limit_bytes=limit_bytes,
         )  # fmt: skip
         if staging:
@@ -218,7 +224,7 @@ def open(
         )
         if audit is not None and beginning.verb == "fresh":
             learning.judging.adopt(audit.holdouts)
-        bring_to(run, framework, objects, repository, writer, beginning, asked.on_damage)
+        bring_to(run, growth, repository, writer, beginning, asked.on_damage)
     except BaseException:
         reporter.close()  # a progress bar must not stand over the error
         raise
@@ -339,7 +345,7 @@ def _check_objects(objects: Mapping[str, Any]) -> None:
         )
 
 
-def _agent_for(place: str, environment: Environment) -> Environment:
+def agent_for(place: str, environment: Environment) -> Environment:
     """What the agent says about this very output; about another one it says nothing.
 
     A script may name the output by its URL, or by the local folder that the agent gave it.
@@ -354,14 +360,25 @@ def _agent_for(place: str, environment: Environment) -> Environment:
     return environment if same else Environment()
 
 
+def asked_for(
+    agent: Environment, *, verb: str, checkpoint: str, branch_from: str, on_damage: str
+) -> Asked:
+    """What the script asks for, and where it leaves that open, what the agent was told."""
+    return Asked(
+        verb=verb if verb != "auto" else agent.verb or "auto",
+        checkpoint=checkpoint or agent.checkpoint,
+        branch_from=branch_from or agent.branch_from,
+        on_damage=agent.on_damage or on_damage,
+    )
+
+
 def _claim(
     place: str,
     agent: Environment,
     asked: Asked,
     reporter: Reporter,
     *,
-    framework: Framework,
-    objects: Mapping[str, Any],
+    growth: Growth,
     single_writer: bool,
     limit_bytes: int | None,
 ) -> tuple[Repository, Writer, Pusher | None]:
@@ -372,8 +389,8 @@ def _claim(
         writer = repository.claim(who, generation=agent.claim_generation, writer=agent.claim_writer)
         return repository, writer, None
     # The impossible must not make an output, nor fence whoever is training there.
-    beginning = asked.decide(open_repository(store) if exists(store) else None)
-    check_fits(framework, objects, beginning)
+    found = to_go_on_from(place, asked)
+    check_fits(growth, asked.decide(found), found, asked.on_damage)
     if isinstance(store, LocalStore):
         repository = open_or_create(store)
         writer = repository.claim(who)
