@@ -246,5 +246,5 @@ def test_the_command_that_goes_on_says_all_of_it() -> None:
     )  # fmt: skip
     assert spec.command("abcd") == (
         "onward audit out train.py --checkpoint abcd --data d --sample 0.25 --pass-as env "
-        "--retries 2 --grace 5 --keep --single-writer -- --lr 0.1"
+        "--retries 2 --grace 5.0 --keep --single-writer -- --lr 0.1"
     )
