@@ -75,7 +75,7 @@ def test_a_hostile_record_is_damage_not_a_crash(onward: Onward, output: Output) 
     for hostile in (b"[" * 100_000, b'{"format":1,"format":1}', b'{"format":"x"}', b"\xff\xfe"):
         path.write_bytes(hostile)
         assert "log record 2" in onward("log", output.url, code=1).stderr
-    path.write_bytes(b'{"format":3}')
+    path.write_bytes(b'{"format":4}')
     assert "upgrade onward" in onward("log", output.url, code=1).stderr
 
 
