@@ -10,9 +10,9 @@ import pytest
 
 from onward.data.items import Items
 from onward.errors import DataChanged, DataError, UsageError
-from onward.learning.evidence import Evidence
+from onward.learning.evidence import Evidence, live_evidence
 from onward.learning.gate import judge
-from onward.learning.holdouts import Holdout
+from onward.learning.holdouts import Holdout, Holdouts
 
 
 def held(outcomes: Any = None, before: Any = None, **given: Any) -> Holdout:
@@ -170,6 +170,25 @@ def test_losses_are_better_when_lower_and_may_have_a_relative_margin() -> None:
     assert loss_word(losses.astype(np.float32)) == "no change"
 
 
+def test_huge_numbers_are_judged_like_any_others() -> None:
+    """A mean or a margin that overflowed would let everything pass."""
+    first = np.full(1000, 1.5e308)
+    second = np.full(1000, -1.5e308)
+    assert word(first, second, relative_margin=0.1) == "regression"
+    assert word(second, first, relative_margin=0.1) == "better"
+
+
+def test_a_model_that_is_no_checkpoint_yet_can_be_judged() -> None:
+    holdouts = Holdouts()
+    holdouts.freeze(
+        "a", digests=None, count=2000, increment=1, metric="accuracy", higher_is_better=True
+    )
+    holdouts.record("a", OLD, when="after")
+    live = live_evidence(holdouts, began_from="c" * 16)
+    first = held(OLD, kind="counted")
+    assert judge(champion(a=first), live).text == "no change"
+
+
 def test_a_relative_margin_leaves_right_or_wrong_alone() -> None:
     verdict = judge(champion(a=held(OLD)), candidate(a=held(OLD)), relative_margin=0.5)
     assert verdict.holdouts[0].margin == 0.01
@@ -204,7 +223,7 @@ def test_a_verdict_is_text_and_json() -> None:
     assert document["holdouts"][1]["champion_score"] is None
     lines = verdict.lines()
     assert lines[0] == "regression: v2 against v1"
-    assert any("accuracy 0.9" in line and "2,000 items" in line for line in lines)
+    assert any("accuracy 0.9" in line and "gain -0.03, between -0.03" in line for line in lines)
 
 
 def shares(draw: np.random.Generator, *, items: int, lost: float, won: float, times: int) -> Any:

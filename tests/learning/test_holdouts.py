@@ -9,7 +9,11 @@ import pytest
 
 from onward.data.items import Digests, Items
 from onward.errors import DataChanged, DataError, Leak, NewerFormat, UsageError
+from onward.learning.evidence import evidence_of
 from onward.learning.holdouts import Holdouts
+from onward.repository import read_state
+from onward.stores import MemoryStore
+from tests.repository.checkpoints import commit, output_with
 
 
 def digests(*ids: str) -> Digests:
@@ -234,3 +238,38 @@ def test_the_row_tells_scores_and_what_they_mean() -> None:
     assert (row.frozen["new"].increment, row.frozen["new"].lower) == (2, True)
     assert row.verdict == "no change"
     assert Holdouts().row() is None
+
+
+def test_the_mean_of_huge_numbers_is_finite() -> None:
+    holdouts = frozen(Holdouts())
+    holdouts.record("old", np.array([1e308, 1.5e308, 1.7e308]), when="after")
+    assert holdouts.scores("after")["old"] == pytest.approx(1.4e308)
+
+
+def test_a_retired_holdout_is_gone() -> None:
+    holdouts = frozen(frozen(Holdouts()), "other", digests=None)
+    holdouts.retire("old")
+    assert holdouts.names == ["other"]
+    assert not holdouts.contains(digests("a")).any()
+    with pytest.raises(UsageError):
+        holdouts.retire("old")
+
+
+def test_the_state_survives_a_checkpoint_made_with_torch() -> None:
+    """Its arrays are NumPy's before and after; the evidence in it is found without torch."""
+    torch = pytest.importorskip("onward.frameworks.torch")
+    holdouts = frozen(Holdouts(), clusters=np.array([1, 1, 2]))
+    frozen(holdouts, "loss", digests=None, metric="mse", higher_is_better=False)
+    holdouts.record("old", np.array([True, False, True]), when="after")
+    holdouts.record("loss", np.array([1.5, 2.5, 0.1], np.float32), when="before")
+    repository = output_with(MemoryStore("out"))
+    tree = torch.capture({"holdouts": holdouts})
+    saved = commit(repository.claim("t"), 1, state={"onward": {"learning": tree}})
+
+    found = evidence_of(repository, saved).holdouts
+    assert str(found["loss"].before) == str(holdouts["loss"].before)
+    assert str(found["old"].outcomes) == str(holdouts["old"].outcomes)
+    state = read_state(repository.store, repository.manifest(saved))["onward"]["learning"]
+    other = frozen(Holdouts(), "wrong")
+    torch.restore({"holdouts": other}, state)
+    assert str(other.state_dict()) == str(holdouts.state_dict())

@@ -53,6 +53,12 @@ def evidence_of(repository: Repository, commit: Commit) -> Evidence:
     return with_checkpoint(repository, lambda history: history.resolve(commit.checkpoint), read)
 
 
+def live_evidence(holdouts: Holdouts, *, began_from: str | None) -> Evidence:
+    """The evidence of a model that is no checkpoint yet: a verdict can stand in its record."""
+    held = {name: holdouts[name] for name in holdouts.names}
+    return Evidence(checkpoint="", label="this increment", began_from=began_from, holdouts=held)
+
+
 def began_from(history: History, commit: Commit) -> str | None:
     """The checkpoint from which the increment of `commit` went on; None if it was the first."""
     for ancestor in ancestors(history, commit):

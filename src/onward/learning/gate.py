@@ -19,7 +19,7 @@ from onward.data.items import locate
 from onward.data.order import Indices, derive_seed
 from onward.errors import DataChanged, DataError, UsageError
 from onward.learning.evidence import Evidence
-from onward.learning.holdouts import Holdout, Outcomes
+from onward.learning.holdouts import Holdout, Outcomes, mean_of
 from onward.learning.paired import Comparison, compare_answers, compare_numbers, holm
 
 MARGIN = 0.01
@@ -199,7 +199,7 @@ def _compared(
             why="one model's are right or wrong (bool), the other's are numbers (float)",
             do="score both in the same way",
         )
-    old_score = float(np.mean(first, dtype=np.float64))
+    old_score = mean_of(first)
     margin, relative = margins
     if relative is not None and first.dtype != np.bool_:
         margin = relative * abs(old_score)
@@ -238,7 +238,7 @@ def _judged(
     shown = comparison.p_inferior <= level
     word: Word
     if worse <= level and not (shown and enough) and (enough or comparison.exact):
-        word, why = "regression", f"worse beyond chance (p = {worse:.2g})"
+        word, why = "regression", f"worse beyond chance ({_p(worse)})"
     elif not enough:
         units = f" in {comparison.units:,} clusters" if clustered else ""
         word = "insufficient"
@@ -247,7 +247,7 @@ def _judged(
             f"{f' and {MIN_CLUSTERS} clusters' if clustered else ''} are needed"
         )
     elif shown and better <= level:
-        word, why = "better", f"better beyond chance (p = {better:.2g})"
+        word, why = "better", f"better beyond chance ({_p(better)})"
     elif shown:
         word, why = "no change", f"not worse by {judged.margin:.3g} or more"
     elif comparison.difference < 0:
@@ -308,11 +308,16 @@ def _scores_text(judged: Judged) -> str:
     comparison = judged.comparison
     if comparison is None or judged.champion is None or judged.candidate is None:
         return ""
+    against = "" if not judged.new else f" against {judged.against}"
     return (
-        f"{judged.metric} {judged.champion:.4g} → {judged.candidate:.4g}"
-        f" ({comparison.difference:+.3g}, {comparison.lower:+.3g} to {comparison.upper:+.3g})"
-        f" on {comparison.items:,} items, against {judged.against}; "
+        f"{judged.metric} {judged.champion:.4g} → {judged.candidate:.4g}{against}: "
+        f"gain {comparison.difference:+.2g}, "
+        f"between {comparison.lower:+.2g} and {comparison.upper:+.2g}; "
     )
+
+
+def _p(p_value: float) -> str:
+    return f"p = {p_value:.2g}" if p_value >= 1e-6 else "p < 1e-6"
 
 
 def _document(judged: Judged) -> dict[str, Any]:

@@ -48,10 +48,14 @@ class Holdout:
     def score(self, when: When) -> float | None:
         """The mean of the outcomes (of right or wrong: the share that is right); None without."""
         outcomes = self.outcomes if when == "after" else self.before
-        if outcomes is None:
-            return None
-        with np.errstate(over="ignore"):  # finite numbers may have a mean that is not
-            return float(np.mean(outcomes, dtype=np.float64))
+        return None if outcomes is None else mean_of(outcomes)
+
+
+def mean_of(outcomes: Outcomes) -> float:
+    """The mean of finite outcomes, which is finite too: their sum may not be."""
+    numbers = outcomes.astype(np.float64)
+    scale = float(np.max(np.abs(numbers))) if outcomes.dtype != np.bool_ else 1.0
+    return float(np.mean(numbers / scale)) * scale if scale > 1e290 else float(np.mean(numbers))
 
 
 class Holdouts:
@@ -127,6 +131,16 @@ class Holdouts:
         places = _same(name, frozen, given)
         if places is not None:
             self._places[name] = places
+
+    def retire(self, name: str) -> None:
+        """Takes a holdout out of use, such as one whose items were withdrawn.
+
+        The gate passes no candidate that lacks a holdout which the champion knows: the next
+        promotion needs force. Raises `UsageError` for one that was not frozen.
+        """
+        self[name]  # must be there
+        del self._frozen[name]
+        self._places.pop(name, None)
 
     def contains(self, digests: Digests) -> npt.NDArray[np.bool_]:
         """Which of these items are in any holdout: bool [n].

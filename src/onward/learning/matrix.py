@@ -173,6 +173,6 @@ def matrix_of(history: History, commit: Commit | None = None) -> Matrix:
         holdouts=holdouts,
         rows=rows,
         start=start,
-        checkpoints={increment: found.checkpoint for increment, found in finished.items()},
-        verdicts={i: c.row.verdict for i, c in finished.items() if c.row and c.row.verdict},
+        checkpoints={increment: found.checkpoint for increment, found in sorted(finished.items())},
+        verdicts={i: c.row.verdict for i, c in sorted(finished.items()) if c.row and c.row.verdict},
     )
