@@ -38,6 +38,10 @@ class Growth:
         """The tensors that each entry of `grow` stands for."""
         self.owners: dict[str, str] = {}
         """Under which key the names of each tensor are."""
+        if not isinstance(grow, Mapping | None):
+            raise UsageError(
+                f"grow is a {type(grow).__name__}", do='use grow={"model.head": names} or the like'
+            )
         self.live = self._weights() if grow else {}
         for path, names in (grow or {}).items():
             self._add(path, names)
@@ -67,8 +71,8 @@ class Growth:
                 f"grow names {path}, but no tensor there has {len(names):,} rows, one per name "
                 f"of {key}",
                 why=self._seen(path),
-                do="build the model with len(names) rows, and name the module or the tensor as "
-                "in `onward show`",
+                do="build the model with len(names) rows, and name the module or the tensor as its "
+                "object, a dot and its name there",
             )
         for each in found:
             if self.owners.setdefault(each, key) != key:
