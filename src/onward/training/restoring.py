@@ -94,7 +94,6 @@ def _restore(
     run.began_from(manifest.checkpoint)
     run.counters.global_step = manifest.step
     run.counters.new_increment = verb == "continue"
-    run.counters.seconds_before = float(manifest.about.get("seconds", 0.0))
     if verb != "continue":
         run.go_on_from(manifest.about)
     if own is not None:
