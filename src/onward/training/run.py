@@ -20,6 +20,7 @@ from onward.learning.plan import Budget, Plan
 from onward.repository import Commit, Facts
 from onward.training.clock import Clock
 from onward.training.counters import Counters
+from onward.training.crown import Crown
 from onward.training.judging import Scoring
 from onward.training.lag import lag_text
 from onward.training.learning import Learning
@@ -61,6 +62,7 @@ class Run:
         origin: Mapping[str, str] | None = None,
         on_save_failure: str = "warn",
         pusher: Pusher | None = None,
+        crown: Crown | None = None,
     ) -> None:
         self.verb = verb
         """How this run began: `fresh`, `resume`, `continue` or `branch`."""
@@ -79,6 +81,7 @@ class Run:
         self._about = dict(about)
         self._origin = dict(origin) if origin else None
         self._pusher = pusher
+        self._crown = crown
         self._signals = StopRequests()
         self._shown_epoch = 0  # for people, to whom an epoch's end still belongs to it
         self._metrics = Metrics()
@@ -360,7 +363,8 @@ class Run:
         """Ends the increment: saves it as finished, waits until everything is stored and pushed.
 
         Memories are filled, every holdout is scored, and the candidate is compared with the
-        champion; the verdict is returned, and stands in the log. Raises `EmptyBudget` if nothing
+        champion, whose place it takes if it may (the first one always); the verdict is returned,
+        and stands in the log. Raises `EmptyBudget` if nothing
         was trained at a learning rate above zero.
         """
         if self._finished:
@@ -379,10 +383,15 @@ class Run:
                 do="build the scheduler for this increment's own steps",
             )
         self._look_back()
-        self._saves.now("finished", finished=True)
+        checkpoint = self._saves.now("finished", finished=True)
         self._finished = True
+        judging = self._learning.judging
+        if self._crown is not None and judging.scored:
+            self._crown.decide(checkpoint, judging.verdict)
         self.close()
-        return self._learning.judging.verdict
+        if self._crown is not None:
+            self._crown.move()
+        return judging.verdict
 
     def close(self) -> None:
         """Lets go of signals and hooks; waits for the save on its way and the last push.
