@@ -71,7 +71,7 @@ def bring_to(
             plan = check_fits(growth, beginning, repository, on_damage)
             continue
         state = plan.applied(state)
-        _restore(run, framework, objects, state, beginning.manifest, beginning.verb)
+        _restore(run, framework, plan.objects, state, beginning.manifest, beginning.verb)
         writer.base_on(beginning.manifest)
         return
 
@@ -115,7 +115,7 @@ def _check(growth: Growth, manifest: Manifest, store: Store, *, verb: str) -> Pl
     if verb == "branch":
         differences = framework.differences_in_weights(objects, tree)
     elif verb == "continue":
-        differences = framework.differences_for_new_budget(objects, tree)
+        differences = framework.differences_for_new_budget(plan.objects, tree)
     else:
         differences = framework.differences(objects, tree)
     differences = [*plan.all_differences(described), *differences]
