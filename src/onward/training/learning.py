@@ -74,7 +74,7 @@ class Learning:
         `batches` is the length of an epoch of the script's own loader, where it uses one.
         """
         if self._begun:
-            if asked is not None and asked.schedule:
+            if asked is not None and (asked.schedule or self.planner.plan is not None):
                 raise UsageError(
                     "the increment has begun, and cannot be planned any more",
                     do="call run.plan once, after run.loader and before the loop",
@@ -102,7 +102,9 @@ class Learning:
                 asked, self._increment, batches=batches,
                 items=len(lessons.new) + self._known, size=size,
             )  # fmt: skip
-        draws = size * (steps or batches)
+        draws = size * batches
+        if asked is not None and steps is not None:
+            draws = size * asked.accumulate * steps
         counts = self.learner.counts(self._known, draws=draws)
         share = self.learner.mix(counts) if loader.replay == "uniform" else 1 / (1 + loader.replay)
         if not counts.old:
