@@ -1,6 +1,6 @@
 """Ratings, by time (MovieLens-100k): new users and films arrive, and their tables grow.
 
-python -m examples.data.movielens DATA --share 0.8      # later --share 0.9
+python -m examples.data.movielens DATA --share 0.6      # later --share 0.8
 onward run examples/recommendation.py --data DATA --output OUT
 
 Of each window of ratings every tenth is frozen as its holdout; what is compared is the squared
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data_url", type=Path, required=True)
     parser.add_argument("--train_url", required=True)
-    parser.add_argument("--window", type=int, default=10_000, help="ratings in a window")
+    parser.add_argument("--window", type=int, default=20_000, help="ratings in a window")
     parser.add_argument("--budget", default="0.1 x retrain")
     args = parser.parse_args()
 
@@ -96,7 +96,7 @@ def main() -> None:
         args.train_url, model=model, optimizer=optimizer, users=users, films=films,
         grow={"model.users": users, "model.user_bias": users,
               "model.films": films, "model.film_bias": films},
-        keep_last=2, config=vars(args),
+        margin=0.02, keep_last=2, config=vars(args),
     ) as run:  # fmt: skip
         loader = run.loader(train, batch_size=512, ids=train.ids)
         run.scoring(lambda batch: (model(batch[0]) - batch[1]) ** 2,

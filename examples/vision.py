@@ -89,7 +89,7 @@ def main() -> None:
     with onward.open(
         args.train_url, model=model, optimizer=optimizer, classes=classes,
         grow={"model.head": classes}, strategy=learning.strategy(args.strategy, **options),
-        keep_last=2, config=vars(args),
+        margin=0.02, keep_last=2, config=vars(args),
     ) as run:  # fmt: skip
         loader = run.loader(train, batch_size=128, ids=train.ids, only_new=bool(args.memory))
         run.scoring(lambda batch: model(batch[0]).argmax(1) == batch[1])

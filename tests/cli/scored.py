@@ -46,8 +46,13 @@ class Scored(Output):
         }  # fmt: skip
         self.holdouts.freeze(name, increment=increment, **{**usual, **given})
 
-    def increment(self, number: int, verdict: str = "", **outcomes: Any) -> Commit:
-        """One more increment: `a=` outcomes on a after it, `before_a=` before it."""
+    def increment(
+        self, number: int, verdict: str = "", *, margin: float | None = None, **outcomes: Any
+    ) -> Commit:
+        """One more increment: `a=` outcomes on a after it, `before_a=` before it.
+
+        `margin` is what its script gave.
+        """
         self.holdouts.begin()
         for name, values in outcomes.items():
             when: Any = "before" if name.startswith("before_") else "after"
@@ -58,5 +63,6 @@ class Scored(Output):
             state, step=10 * number, increment=number, finished=True, verb="continue",
             parent=self.newest.checkpoint if self.newest else None,
             scores=self.holdouts.row(verdict),
+            **({} if margin is None else {"about": {"learning": {"margin": margin}}}),
         )  # fmt: skip
         return self.newest

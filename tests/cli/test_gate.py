@@ -49,6 +49,17 @@ def test_the_gate_says_what_it_found_and_ends_with_3_for_a_regression(
     assert as_json("gate", scored.url, "v1", "--against", "v3")["verdict"] == "better"
 
 
+def test_the_margin_is_the_one_that_the_script_gave(
+    onward: Onward, as_json: AsJson, scored: Scored
+) -> None:
+    """What a run's own verdict lets pass, `onward gate` and `onward promote` let pass as well."""
+    generous = scored.increment(4, margin=0.06, old=answers(lost=80, won=20))
+    assert as_json("gate", scored.url)["margin"] == 0.06
+    assert as_json("gate", scored.url, "--margin", "0.01", code=3)["verdict"] == "regression"
+    assert "no change" in onward("promote", scored.url).stdout
+    assert champion(scored) == generous.checkpoint
+
+
 def test_without_a_champion_there_is_nothing_to_compare_with(
     onward: Onward, as_json: AsJson, scored: Scored
 ) -> None:

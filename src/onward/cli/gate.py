@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -15,6 +15,7 @@ from onward.learning.champion import CHAMPION
 from onward.learning.evidence import evidence_of
 from onward.learning.gate import MARGIN, Verdict, judge
 from onward.repository import Commit, History, Repository
+from onward.repository.asking import with_checkpoint
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,8 +23,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def margin_options(function: F) -> F:
     """How much worse is still no loss."""
     margin = click.option(
-        "--margin", type=float, default=MARGIN, show_default=True, metavar="M",
-        help="How much worse is still no loss, in the unit of the score: 0.01 is one point.",
+        "--margin", type=float, metavar="M",
+        help="How much worse is still no loss, in the unit of the score: 0.01 is one point. "
+        f"By default what the script that trained the candidate said, else {MARGIN}.",
     )  # fmt: skip
     relative = click.option(
         "--relative-margin", type=float, metavar="SHARE",
@@ -42,7 +44,7 @@ def margin_options(function: F) -> F:
 @margin_options
 @json_option
 def gate(
-    output: str, candidate: str, against: str, margin: float,
+    output: str, candidate: str, against: str, margin: float | None,
     relative_margin: float | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Compare a checkpoint (by default the newest finished one) with the champion.
@@ -90,13 +92,26 @@ def verdict_on(
     candidate: Commit,
     champion: Commit,
     *,
-    margin: float,
+    margin: float | None,
     relative_margin: float | None,
 ) -> Verdict:
-    """The gate's verdict from what the two checkpoints hold."""
+    """The gate's verdict from what the two checkpoints hold.
+
+    Without a margin, by the one that the candidate's script gave, as in the verdict of its run.
+    """
     return judge(
         evidence_of(repository, champion),
         evidence_of(repository, candidate),
-        margin=margin,
+        margin=_margin_of(repository, candidate) if margin is None else margin,
         relative_margin=relative_margin,
     )
+
+
+def _margin_of(repository: Repository, candidate: Commit) -> float:
+    learning = with_checkpoint(
+        repository,
+        lambda history: history.resolve(candidate.checkpoint),
+        lambda _, manifest: manifest.about.get("learning"),
+    )
+    found = learning.get("margin") if isinstance(learning, Mapping) else None
+    return float(found) if isinstance(found, int | float) else MARGIN

@@ -23,7 +23,7 @@ from onward.repository import Commit, Repository
 @single_writer_option
 @json_option
 def promote(
-    output: str, checkpoint: str, force: bool, margin: float, relative_margin: float | None,
+    output: str, checkpoint: str, force: bool, margin: float | None, relative_margin: float | None,
     single_writer: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a checkpoint (by default the newest finished one) the champion.

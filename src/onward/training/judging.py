@@ -53,8 +53,9 @@ class Judging:
         self.champion: Callable[[], Evidence | None] = lambda: None
         self.began_from: str | None = None
         """The checkpoint that this increment went on from."""
+        self.margin = margin
+        """How much worse than the champion is still no loss."""
         self._increment = increment
-        self._margin = margin
         self._evaluate = evaluate
         self._places: dict[str, _Place] = {}
         self._given = Holdouts()  # by the script itself, not cut out of what it learns
@@ -174,7 +175,7 @@ class Judging:
                 checkpoint="", label=f"increment {self._increment}", began_from=self.began_from,
                 holdouts={name: self.holdouts[name] for name in self.holdouts.names},
             )  # fmt: skip
-            self.verdict = judge(champion, candidate, margin=self._margin)
+            self.verdict = judge(champion, candidate, margin=self.margin)
         return self.verdict
 
     @property

@@ -209,6 +209,7 @@ class Learning:
             "retrain": None if retrain is None else {
                 "steps": retrain.steps, "samples": retrain.samples, "epochs": retrain.epochs,
             },
+            "margin": self.judging.margin,
             "curve": self.curve.points(),
         }  # fmt: skip
 
