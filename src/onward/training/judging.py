@@ -177,6 +177,11 @@ class Judging:
             self.verdict = judge(champion, candidate, margin=self._margin)
         return self.verdict
 
+    @property
+    def scored(self) -> bool:
+        """Whether there is a score after learning."""
+        return bool(self.holdouts.scores("after"))
+
     def row(self) -> Scores | None:
         """This increment's row of the matrix, for its checkpoint's record."""
         return self.holdouts.row(self.verdict.text if self.verdict is not None else "")
