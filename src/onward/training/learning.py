@@ -62,6 +62,7 @@ class Learning:
         forgotten = 0 if self._resumed else self.learner.forget(lessons, removed)
         if forgotten:
             self.say(f"{forgotten:,} withdrawn items left the replay memory")
+        self.learner.draw_from_memory()
 
     # What the loop does.
 
@@ -103,7 +104,12 @@ class Learning:
         if asked is not None and steps is not None:
             draws = size * asked.accumulate * steps
         counts = self.learner.counts(self._known, draws=draws)
-        share = self.learner.mix(counts) if loader.replay == "uniform" else 1 / (1 + loader.replay)
+        if loader.replay == "uniform":
+            share = self.learner.mix(counts)
+        else:
+            share = 1 / (1 + loader.replay)
+            if self.learner.memory is not None:
+                share = self.learner.mix(counts, share=share)
         if not counts.old:
             share = 1.0
         if asked is not None:
