@@ -135,6 +135,7 @@ class Learning:
     def after_step(self, *, steps: int, metrics: Mapping[str, Any]) -> None:
         """An optimizer step is done, the `steps`-th of this increment."""
         self.learner.after_step()
+        self.judging.after_step()
         self.curve.note(steps, metrics)
         self.planner.follow(steps=steps, seconds=self.elapsed_s())
 
@@ -143,13 +144,17 @@ class Learning:
         return self.planner.spent(steps=steps, seconds=self.elapsed_s())
 
     def finish(self) -> Verdict | None:
-        """All steps are made: memories are filled, holdouts scored, the champion challenged."""
+        """All steps are made: holdouts are scored, the champion challenged, memories filled."""
+        # First what calls the script's own code: if that raises, `finish` may be called again.
+        verdict = self.judging.finish()
         loader = self.learner.lessons.loader if self.learner.lessons else None
         met = loader.met() if loader is not None else None
         self.learner.look_back(met)
         if self.learner.lessons is not None:
             self._classes |= _classes(self.learner.lessons)
-        return self.judging.finish()
+        for sentence in self.judging.omissions():
+            self.say(sentence)
+        return verdict
 
     @property
     def samples(self) -> int:
