@@ -65,6 +65,7 @@ class Learning:
         forgotten = 0 if self._resumed else self.learner.forget(lessons, removed)
         if forgotten:
             self.say(f"{forgotten:,} withdrawn items left the replay memory")
+        self.learner.draw_from_memory()
 
     # What the loop does.
 
@@ -106,7 +107,12 @@ class Learning:
         if asked is not None and steps is not None:
             draws = size * asked.accumulate * steps
         counts = self.learner.counts(self._known, draws=draws)
-        share = self.learner.mix(counts) if loader.replay == "uniform" else 1 / (1 + loader.replay)
+        if loader.replay == "uniform":
+            share = self.learner.mix(counts)
+        else:
+            share = 1 / (1 + loader.replay)
+            if self.learner.memory is not None:
+                share = self.learner.mix(counts, share=share)
         if not counts.old:
             share = 1.0
         if asked is not None:
@@ -132,6 +138,7 @@ class Learning:
     def after_step(self, *, steps: int, metrics: Mapping[str, Any]) -> None:
         """An optimizer step is done, the `steps`-th of this increment."""
         self.learner.after_step()
+        self.judging.after_step()
         self.curve.note(steps, metrics)
         self.follow(steps)
 
@@ -174,13 +181,17 @@ class Learning:
         return self.planner.spent(steps=steps, seconds=self.elapsed_s())
 
     def finish(self) -> Verdict | None:
-        """All steps are made: memories are filled, holdouts scored, the champion challenged."""
+        """All steps are made: holdouts are scored, the champion challenged, memories filled."""
+        # First what calls the script's own code: if that raises, `finish` may be called again.
+        verdict = self.judging.finish()
         loader = self.learner.lessons.loader if self.learner.lessons else None
         met = loader.met() if loader is not None else None
         self.learner.look_back(met)
         if self.learner.lessons is not None:
             self._classes |= _classes(self.learner.lessons)
-        return self.judging.finish()
+        for sentence in self.judging.omissions():
+            self.say(sentence)
+        return verdict
 
     @property
     def samples(self) -> int:
