@@ -327,9 +327,7 @@ def test_held_out_items_never_enter_a_batch_or_the_memory(
             kept = set() if memory is None else {bytes(memory.digests[s]) for s in memory.slots}
     holdouts = learner.run._learning.judging.holdouts
     assert holdouts.names == ["test", "increment 1", "increment 2", "increment 3"]
-    all_held = {
-        bytes(row) for name in holdouts.names for row in np.asarray(holdouts[name].digests)
-    }
+    all_held = {bytes(row) for name in holdouts.names for row in np.asarray(holdouts[name].digests)}
     assert not kept & all_held
     from onward.data.items import Items
 

@@ -199,9 +199,7 @@ def test_a_schedule_of_the_scripts_own_is_left_alone(tmp_path: Path) -> None:
     assert rates == [pytest.approx([0.5, 0.5, 0.05, 0.05])] * 2
 
 
-@pytest.mark.parametrize(
-    ("budget", "steps"), [(1, 2), (2, 4), ("5 steps", 5), ("1 x retrain", 4)]
-)
+@pytest.mark.parametrize(("budget", "steps"), [(1, 2), (2, 4), ("5 steps", 5), ("1 x retrain", 4)])
 def test_gradients_may_be_accumulated(tmp_path: Path, budget: Any, steps: int) -> None:
     """An optimizer step is two batches; epochs are as many as were asked for."""
     learner = Learner(tmp_path)
