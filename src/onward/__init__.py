@@ -30,7 +30,13 @@ _HOMES = {
 }
 
 
+_ROOMS = ("data", "learning")
+"""Packages with public names of their own, such as `onward.data.Table`."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"onward.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'onward' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

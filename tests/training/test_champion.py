@@ -33,7 +33,7 @@ class Clouds(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return self.values[index], self.labels[index]
 
 
-def train(output: Path, part: int, *, wrong: bool = False) -> Verdict | None:
+def train(output: Path, part: int, *, wrong: bool = False, more: bool = False) -> Verdict | None:
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
@@ -42,6 +42,8 @@ def train(output: Path, part: int, *, wrong: bool = False) -> Verdict | None:
     )
     run.scoring(lambda batch: model(batch[0]).argmax(1) == batch[1])
     run.holdout("clouds", Clouds(HELD, seed=99))
+    if more:
+        run.holdout("more", Clouds(HELD, seed=98))
     data = Clouds(ITEMS, seed=part, wrong=wrong)
     loader = run.loader(
         data, batch_size=20, ids=[f"{part}/{i}" for i in range(ITEMS)], only_new=True
@@ -131,3 +133,20 @@ def test_an_unreadable_champion_costs_its_comparison_and_not_the_training(
     assert history.latest().finished  # type: ignore[union-attr]
     assert history.aliases == {"champion": champion}
     assert "the champion cannot be read" in capfd.readouterr().err
+
+
+def test_a_champion_that_stays_is_scored_on_what_was_frozen_since(tmp_path: Path) -> None:
+    """Its weights are asked, for a moment: else nothing could ever be decided any more."""
+    output = tmp_path / "out"
+    train(output, 1)
+    champion = open_repository(open_store(output)).history.aliases["champion"]
+    train(output, 2, wrong=True, more=True)
+    assert open_repository(open_store(output)).history.aliases == {"champion": champion}
+    verdict = train(output, 3, more=True)
+    assert verdict is not None
+    assert {judged.name for judged in verdict.holdouts} == {"clouds", "more"}
+    assert verdict.verdict in ("no change", "better")
+    history = open_repository(open_store(output)).history
+    latest = history.latest()
+    assert latest is not None
+    assert history.aliases == {"champion": latest.checkpoint}

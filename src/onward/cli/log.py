@@ -46,10 +46,13 @@ _PARALLEL_READS = 16
 @click.option("--records", is_flag=True, help="Claims, take-overs, aliases and drops too.")
 @click.option("--matrix", is_flag=True, help="How increments scored on holdouts, instead.")
 @click.option("--picture", default="", metavar="FILE.svg", help="With --matrix: draw it, too.")
+@click.option(
+    "--chance", type=float, metavar="SCORE", help="What guessing scores, such as 0.1: FWT needs it."
+)
 @json_option
 def log(
     output: str, limit: int | None, everything: bool, graph: bool, records: bool, matrix: bool,
-    picture: str, as_json: bool,
+    picture: str, chance: float | None, as_json: bool,
 ) -> None:  # fmt: skip
     """List the checkpoints of an output, newest first.
 
@@ -60,7 +63,7 @@ def log(
     """
     repository = open_output(output)
     if matrix or picture:
-        _show_matrix(repository, picture, as_json=as_json)
+        _show_matrix(repository, picture, chance, as_json=as_json)
         return
     if limit is None and not everything and on_terminal() and not as_json:
         limit = _ON_A_TERMINAL
@@ -74,7 +77,9 @@ def log(
         write_lines(_lines(repository, commits, others, graph=graph) + unpushed_lines(behind))
 
 
-def _show_matrix(repository: Repository, picture: str, *, as_json: bool) -> None:
+def _show_matrix(
+    repository: Repository, picture: str, chance: float | None, *, as_json: bool
+) -> None:
     # Imported here, for it needs NumPy, which the history does not.
     from onward.cli.matrix import draw, matrix_document, matrix_lines
 
@@ -82,9 +87,10 @@ def _show_matrix(repository: Repository, picture: str, *, as_json: bool) -> None
     if picture:
         draw(history, picture, url)
     if as_json:
-        write_json({"output": url, **matrix_document(history)})
+        write_json({"output": url, **matrix_document(history, chance=chance)})
     else:
-        write_lines(matrix_lines(history, url, shades=on_terminal() and _encodes("█▓▒░")))
+        shades = on_terminal() and _encodes("█▓▒░")
+        write_lines(matrix_lines(history, url, shades=shades, chance=chance))
 
 
 def _lines(

@@ -15,7 +15,9 @@ _SHADES = " ░▒▓█"
 _NAME_SHOWN = 24
 
 
-def matrix_lines(history: History, where: str, *, shades: bool) -> list[str]:
+def matrix_lines(
+    history: History, where: str, *, shades: bool, chance: float | None = None
+) -> list[str]:
     """The table: a row for each increment, a column for each holdout, then the summaries."""
     matrix = matrix_of(history)
     if not matrix.holdouts:
@@ -32,12 +34,12 @@ def matrix_lines(history: History, where: str, *, shades: bool) -> list[str]:
         lines += table(zip(*block, strict=True), right=(0, *range(2, len(block))))
         columns = columns[fitting:]
         lines += [""]
-    lines += _summary_lines(matrix)
+    lines += _summary_lines(matrix, chance)
     verdicts = [f"increment {i}: {clean(text)}" for i, text in matrix.verdicts.items()]
     return [*lines, *(["", "verdicts of the gate", *verdicts] if verdicts else [])]
 
 
-def matrix_document(history: History) -> dict[str, Any]:
+def matrix_document(history: History, *, chance: float | None = None) -> dict[str, Any]:
     """The matrix as plain JSON values."""
     matrix = matrix_of(history)
     return {
@@ -52,7 +54,8 @@ def matrix_document(history: History) -> dict[str, Any]:
             for i, row in matrix.rows.items()
         ],
         "summaries": [
-            {"metric": metric, **_summaries(matrix.of_metric(metric))} for metric in matrix.metrics
+            {"metric": metric, **_summaries(matrix.of_metric(metric), chance)}
+            for metric in matrix.metrics
         ],
     }  # fmt: skip
 
@@ -94,19 +97,19 @@ def _fitting(columns: list[list[str]], taken: int) -> int:
     return len(columns)
 
 
-def _summaries(matrix: Matrix) -> dict[str, float | None]:
+def _summaries(matrix: Matrix, chance: float | None) -> dict[str, float | None]:
     return {
         "accuracy": matrix.accuracy(),
         "backward_transfer": matrix.backward_transfer(),
-        "forward_transfer": matrix.forward_transfer(),
+        "forward_transfer": matrix.forward_transfer(chance),
         "forgetting": matrix.forgetting(),
     }
 
 
-def _summary_lines(matrix: Matrix) -> list[str]:
+def _summary_lines(matrix: Matrix, chance: float | None) -> list[str]:
     rows = [["metric", "ACC", "BWT", "FWT", "forgetting"]]
     for metric in matrix.metrics:
-        values = _summaries(matrix.of_metric(metric)).values()
+        values = _summaries(matrix.of_metric(metric), chance).values()
         rows.append([clean(metric), *("-" if v is None else number(v) for v in values)])
     last = matrix.last
     missing = sum(last is not None and matrix[last, name] is None for name in matrix.holdouts)

@@ -210,14 +210,19 @@ class Holdouts:
                 why="one is right or wrong (bool), the other a number (float)",
                 do="record the same kind for both",
             )
-        if name in self._places:
-            ordered = np.empty_like(checked)
-            ordered[self._places[name]] = checked
-            checked = ordered
+        checked = self.in_frozen_order(name, checked)
         if when == "after":
             self._frozen[name] = replace(holdout, outcomes=checked)
         else:
             self._frozen[name] = replace(holdout, before=checked)
+
+    def in_frozen_order(self, name: str, outcomes: Outcomes) -> Outcomes:
+        """Outcomes of this process's items in the order in which they were frozen."""
+        if name not in self._places:
+            return outcomes
+        ordered = np.empty_like(outcomes)
+        ordered[self._places[name]] = outcomes
+        return ordered
 
     def scores(self, when: When) -> dict[str, float]:
         """The mean outcome of each holdout that was scored."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 from onward.errors import Conflict, OnwardError
+from onward.frameworks.base import Framework
 from onward.learning.champion import CHAMPION, move_champion
 from onward.learning.evidence import Evidence, evidence_of
 from onward.learning.gate import Verdict
 from onward.repository import Repository
+from onward.training.swapping import weights_of
 
 
 class Crown:
@@ -47,6 +51,14 @@ class Crown:
             self._blind = True
             self._say(f"the champion cannot be read, nothing is compared: {error}")
             return None
+
+    def weights_of(
+        self, checkpoint: str, framework: Framework, objects: Mapping[str, Any]
+    ) -> AbstractContextManager[bool]:
+        """See `swapping.weights_of`."""
+        repository = self._truth()
+        commit = repository.history.commits[checkpoint]
+        return weights_of(commit, repository, framework=framework, objects=objects)
 
     def decide(self, checkpoint: str, verdict: Verdict | None) -> None:
         """A finished checkpoint was scored: the first is champion, a later one if it may be."""

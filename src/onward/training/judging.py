@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,10 @@ class Judging:
         self.scoring: Scoring | None = None
         self.verdict: Verdict | None = None
         self.champion: Callable[[], Evidence | None] = lambda: None
+        self.as_checkpoint: Callable[[str], AbstractContextManager[bool]] = lambda _: nullcontext(
+            False
+        )
+        """Gives the model another checkpoint's weights for a moment, if they fit."""
         self.began_from: str | None = None
         """The checkpoint that this increment went on from."""
         self.margin = margin
@@ -179,12 +184,37 @@ class Judging:
             self._score(name, when="after")
         champion = self.champion()
         if champion is not None:
+            champion = self._with_missing(champion)
             candidate = Evidence(
                 checkpoint="", label=f"increment {self._increment}", began_from=self.began_from,
                 holdouts={name: self.holdouts[name] for name in self.holdouts.names},
             )  # fmt: skip
             self.verdict = judge(champion, candidate, margin=self.margin)
         return self.verdict
+
+    def _with_missing(self, champion: Evidence) -> Evidence:
+        """The champion's evidence, with scores on what was frozen after it was made.
+
+        A holdout that it was never scored on would else stay undecided for as long as it reigns.
+        """
+        missing = [
+            name for name in self._places
+            if name not in champion.holdouts or champion.holdouts[name].outcomes is None
+        ]  # fmt: skip
+        if not missing or champion.checkpoint == self.began_from:
+            return champion  # what its weights score is what was scored before learning
+        with self.as_checkpoint(champion.checkpoint) as fits:
+            if not fits:
+                return champion
+            found = {
+                name: replace(
+                    self.holdouts[name],
+                    before=None,
+                    outcomes=self.holdouts.in_frozen_order(name, self._outcomes(name)),
+                )
+                for name in missing
+            }
+        return replace(champion, holdouts={**champion.holdouts, **found})
 
     @property
     def scored(self) -> bool:
@@ -210,6 +240,10 @@ class Judging:
         return holdout.increment == self._increment and holdout.before is None
 
     def _score(self, name: str, *, when: When) -> None:
+        self.holdouts.record(name, self._outcomes(name), when=when)
+
+    def _outcomes(self, name: str) -> Outcomes:
+        """Of the model as it is, in the order of the items here."""
         scoring, place = self._known_scoring(), self._places[name]
 
         def outcomes() -> Outcomes:
@@ -220,7 +254,8 @@ class Judging:
                 found.append(_outcomes(scoring.function(batch), len(some)))
             return np.concatenate(found) if found else np.empty(0, bool)
 
-        self.holdouts.record(name, self._evaluate(outcomes), when=when)
+        found: Outcomes = self._evaluate(outcomes)
+        return found
 
     def _known_scoring(self) -> Scoring:
         if self.scoring is None:

@@ -64,7 +64,7 @@ class Learning:
         self._known = known
         forgotten = 0 if self._resumed else self.learner.forget(lessons, removed)
         if forgotten:
-            self.say(f"{forgotten:,} withdrawn items left the replay memory")
+            self.say(f"{forgotten:,} items that are gone or changed left the replay memory")
         self.learner.draw_from_memory()
 
     # What the loop does.

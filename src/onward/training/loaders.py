@@ -190,7 +190,8 @@ class Loaders:
             print(f"onward: {error}", flush=True)
             raise
         self._facts[name] = {"held_out": int(held.sum())}
-        return ledger, nothing if only_new else delta.removed
+        gone = nothing if only_new else np.concatenate([delta.removed, delta.superseded])
+        return ledger, gone
 
     def _register(self, name: str, loader: Any) -> Any:
         saved = self._saved.get(name)

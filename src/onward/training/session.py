@@ -262,6 +262,7 @@ def _judging(
 
     judging = Judging(increment=beginning.increment, margin=margin, evaluate=without_a_trace)
     judging.champion = crown.evidence
+    judging.as_checkpoint = lambda id_: crown.weights_of(id_, framework, objects)
     if beginning.commit is not None:
         commit = beginning.commit
         judging.began_from = (
