@@ -13,7 +13,7 @@ INSTALL := $(if $(FIND_LINKS),UV_FIND_LINKS="$(FIND_LINKS)") $(BIN)/uv pip insta
       --compile-bytecode $(if $(FIND_LINKS),,--torch-backend=cpu)
 UV := $(INSTALL) --python $(BIN)/python --constraint requirements/dev.txt
 
-.PHONY: demo test test-all lint types layers bench bench-checkpointing clean
+.PHONY: demo test test-all lint types layers bench bench-checkpointing bench-learning clean
 
 demo: $(VENV)/run-ready
 	$(BIN)/python examples/demo.py
@@ -48,6 +48,10 @@ bench-checkpointing: $(BENCH_VENV)/ready
 	$(if $(BENCH_OPTIONS),,$(BENCH_VENV)/bin/python -m benchmarks.checkpointing.report \
 	    $(BENCH_RESULTS) --into docs/benchmarks.md --plot docs/checkpointing.svg)
 
+# Five seeds of everything on two cores take about an hour; stopped, the same command goes on.
+bench-learning: $(VENV)/ready
+	$(BIN)/python -m benchmarks.learning $(or $(BENCH_OPTIONS),--into docs/benchmarks.md)
+
 $(BENCH_VENV)/ready: $(BIN)/uv pyproject.toml requirements/bench.txt
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(INSTALL) --python $(BENCH_VENV)/bin/python --requirement requirements/bench.txt
@@ -63,7 +67,7 @@ $(VENV)/run-ready: $(BIN)/uv pyproject.toml requirements/dev.txt
 	@touch $@
 
 $(VENV)/ready: $(VENV)/run-ready
-	$(UV) --editable '.[torch,objects,dev]'
+	$(UV) --editable '.[torch,objects,tables,dev]'
 	@touch $@
 
 clean:

@@ -1,7 +1,7 @@
 """Runs the speed benchmarks and prints a table: what, target, measured, spread.
 
     python -m benchmarks [step] [loader] [import] [log] [open] [transfer] [snapshot]
-                         [--json FILE]
+                         [learning] [--json FILE]
 
 Timings depend on the machine: each is a median over repetitions, ratios are interleaved in one run.
 """
@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import history, imports, loader, snapshot, step, transfer
+from benchmarks import history, imports, learning_cost, loader, snapshot, step, transfer
 from benchmarks.measuring import Result, machine
 
 BENCHMARKS = {
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "open": history.measure_open,
     "transfer": transfer.measure,
     "snapshot": snapshot.measure,
+    "learning": learning_cost.measure,
 }
 
 

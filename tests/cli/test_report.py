@@ -232,6 +232,14 @@ def test_curves_of_increments_may_count_from_zero_or_over_life(output: Output) -
     assert curve.lines[-1] == (1, [(101.0, 1.0), (200.0, 0.5)])
 
 
+def test_a_metric_that_no_curve_has_is_drawn_from_the_checkpoints(output: Output) -> None:
+    """Such as what was evaluated at an epoch's end."""
+    curve = [[5, {"loss": 1.0}]]
+    output.save(step=5, metrics={"accuracy": 0.5, "loss": 7.0}, about=learning(5, curve=curve))
+    found = {curve.metric: curve.lines for curve in gather(output.repository).curves}
+    assert found == {"loss": [(0, [(5.0, 1.0)])], "accuracy": [(0, [(5, 0.5)])]}
+
+
 def test_checkpoints_without_a_curve_are_its_points(output: Output) -> None:
     """Dropped ones too: their metrics are in the log."""
     commits = output.chain(3)

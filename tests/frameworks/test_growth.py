@@ -170,6 +170,23 @@ def test_sparse_embeddings_grow() -> None:
     model.learn(other, 4)
 
 
+def test_tables_that_lie_in_another_order_in_memory_grow() -> None:
+    """Columns first, as a transposed weight: values follow their names, strides stay."""
+    saved, model = Classifier(OLD), Classifier(NEW, seed=1)
+    for each in (saved, model):
+        each.head.weight = nn.Parameter(each.head.weight.detach().t().contiguous().t())
+    optimizer, other = (torch.optim.Adam(m.parameters()) for m in (saved, model))
+    train(saved, optimizer)
+    fresh = model.head.weight.detach().clone()
+    tree = framework.capture({"model": saved, "optimizer": optimizer})
+    grow({"model": model, "optimizer": other}, tree, head_tables(ELSEWHERE))
+    assert torch.equal(model.head.weight[ELSEWHERE], saved.head.weight)
+    assert torch.equal(model.head.weight[[6, 8]], fresh[[6, 8]])
+    moment, before = (o.state[m.head.weight] for o, m in ((other, model), (optimizer, saved)))
+    assert moment["exp_avg"].stride() == model.head.weight.stride() == (1, NEW)
+    assert torch.equal(moment["exp_avg"][ELSEWHERE], before["exp_avg"])
+
+
 def test_averaged_copies_grow_like_the_model() -> None:
     """`ema.module.head` is a table of its own."""
     saved = Classifier(OLD)

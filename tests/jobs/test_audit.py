@@ -6,6 +6,7 @@ import io
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from onward.errors import JobError, OnwardError, UnknownCheckpoint, UsageError
 from onward.jobs.audit import Audited, AuditSpec, audit_folder, run_audit
 from onward.jobs.display import Lines
 from onward.repository import Audit, History, open_repository
-from onward.stores import LocalStore
+from onward.stores import LocalStore, open_store
 from tests.jobs.bench import FAST, TRAIN, Bench, wait_for, wait_for_line
 
 _PLACE = '    about["data"] = {'
@@ -239,6 +240,18 @@ def test_where_the_retrain_is_trained(tmp_path: Path, monkeypatch: pytest.Monkey
     assert remote != audit_folder("s3://bucket/models/y", id_, 1.0)
 
 
+def test_an_output_on_an_object_store(bench: Bench, s3_url: Callable[[str], str]) -> None:
+    """The retrain is trained on this machine; its record is appended at the store."""
+    url = s3_url("out")
+    assert bench.run(SCRIPT, output=url).outcome.exit_code == 0
+    found = run(bench, "--steps", "3", output=url)
+    history = open_repository(open_store(url)).history
+    assert [audit for of_one in history.audits.values() for audit in of_one] == [found.audit]
+    assert bench.run(SCRIPT, output=url).outcome.exit_code == 0
+    assert len(open_repository(open_store(url)).history.live()) == 4
+    assert not list((bench.folder / "home" / "audits").rglob("output"))
+
+
 def test_the_command_that_goes_on_says_all_of_it() -> None:
     spec = AuditSpec(
         "out", "train.py", data="d", share=0.25, keep=True, retries=2, arguments=("--lr", "0.1"),
@@ -246,5 +259,5 @@ def test_the_command_that_goes_on_says_all_of_it() -> None:
     )  # fmt: skip
     assert spec.command("abcd") == (
         "onward audit out train.py --checkpoint abcd --data d --sample 0.25 --pass-as env "
-        "--retries 2 --grace 5 --keep --single-writer -- --lr 0.1"
+        "--retries 2 --grace 5.0 --keep --single-writer -- --lr 0.1"
     )

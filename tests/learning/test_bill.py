@@ -213,7 +213,7 @@ def test_an_increment_begun_twice_is_two() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["x", -1, math.nan, math.inf, True, None, [], {}, 10**400, {"steps": "x"}]
+    "value", ["x", -1, math.nan, math.inf, True, None, [], {}, 1e300, 10**400, {"steps": "x"}]
 )
 def test_hostile_manifests_are_unknown(value: Any) -> None:
     """Whatever stands in `about`, no figure is made from it."""
@@ -248,6 +248,17 @@ def test_excess_forgetting_is_positive_where_the_retrain_is_better() -> None:
     }  # fmt: skip
     assert found["mse"].metric == "mse"
     assert life.bill().increments[0].gaps == tuple(found.values())
+
+
+def test_figures_of_hostile_records_stay_finite() -> None:
+    """A share may be as small as a float can be, and scores as far apart."""
+    life = Life()
+    frozen = {"odd": FrozenHoldout(1, "loss")}
+    ours = life.save(10, seconds=1.0, scores=Scores(after={"odd": 1.7e308}, frozen=frozen))
+    life.audit(ours, 5e-324, seconds=1e300, scores=Scores(after={"odd": -1.7e308}))
+    (one,) = life.bill().increments
+    assert (one.retrain.steps, one.retrain.samples, one.retrain.seconds) == (None, None, None)
+    assert [gap.excess for gap in one.gaps] == [None]
 
 
 def test_an_empty_output_has_an_empty_bill() -> None:

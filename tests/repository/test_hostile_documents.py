@@ -294,7 +294,7 @@ def test_endless_document_is_not_read_to_its_end(
 def test_newer_record() -> None:
     """An output that a newer Onward has written to is refused politely, not called damaged."""
     store = one_checkpoint()
-    forge_record(store, lambda record: record.update(format=3, kind="something new"))
+    forge_record(store, lambda record: record.update(format=4, kind="something new"))
     (error,) = errors_of(store)
     assert type(error) is NewerFormat
 

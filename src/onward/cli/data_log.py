@@ -110,7 +110,7 @@ def _number(value: Any) -> int | None:
 def _known_after(state: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
     """Of an increment that is over: its ledger knows; without one, what is told adds up."""
     known = _number(state.get("known"))
-    if known is not None:
+    if known is not None and state.get("pinned") is None:
         return known
     return _sum(told.get("known"), told.get("new"))
 

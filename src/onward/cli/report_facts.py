@@ -78,11 +78,15 @@ def gather(repository: Repository) -> Facts:
 def curves(found: Sequence[Round], told: Mapping[str, Told]) -> list[Curve]:
     """One curve for each metric, in the order in which they first appear.
 
-    From `about["learning"]["curve"]` where a round has it, else from its checkpoints' metrics.
+    From `about["learning"]["curve"]` where a round has one for the metric, else from its
+    checkpoints' metrics.
     """
     by_metric: dict[str, list[tuple[int, Points]]] = {}
     for position, its in enumerate(found):
-        for metric, points in (_told_points(its, told) or _saved_points(its)).items():
+        drawn = _told_points(its, told)
+        for metric, points in [*drawn.items(), *_saved_points(its).items()]:
+            if metric in drawn and points is not drawn[metric]:
+                continue
             by_metric.setdefault(metric, []).append((position, points))
     return [Curve(metric, _thinned(lines)) for metric, lines in by_metric.items()]
 
@@ -115,7 +119,7 @@ def _saved_points(its: Round) -> dict[str, Points]:
     found: dict[str, Points] = {}
     for commit in its.path():
         for name, value in commit.metrics.items():
-            found.setdefault(name[:_NAME], []).append((commit.step, value))
+            found.setdefault(name[:_NAME], []).append((commit.step, _plain_number(value)))
     return found
 
 

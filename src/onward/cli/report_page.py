@@ -26,11 +26,13 @@ from onward.learning.bill import FIELDS, IncrementBill
 
 _CURVES = 12
 _GAPS = 40
+_ROWS = 30
 _NAME = 60
 
+_LIGHT = """--surface:#fff;--page:#f6f7f9;--text:#1c2430;--muted:#5d6877;
+--line:#e3e7ec;--line-strong:#9aa5b3;--band:#f1f4f8;--accent:#1f6feb;--good:#1a7f37;--bad:#c4232b"""
 _STYLE = """
-:root{color-scheme:light dark;--surface:#fff;--page:#f6f7f9;--text:#1c2430;--muted:#5d6877;
---line:#e3e7ec;--line-strong:#9aa5b3;--band:#f1f4f8;--accent:#1f6feb;--good:#1a7f37;--bad:#c4232b}
+:root{color-scheme:light dark;$LIGHT}
 @media (prefers-color-scheme:dark){:root{--surface:#171b22;--page:#0e1116;--text:#e4e8ee;
 --muted:#98a3b1;--line:#2a313b;--line-strong:#5b6675;--band:#1f252e;--accent:#6ea8fe;
 --good:#57c278;--bad:#ff7b72}}
@@ -47,7 +49,7 @@ section{background:var(--surface);border:1px solid var(--line);border-radius:10p
 margin:16px 0}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px;margin:0}
 .card{background:var(--surface);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
-.card b{display:block;font-size:19px;line-height:1.3;font-variant-numeric:tabular-nums}
+.card b{display:block;font-size:17px;line-height:1.3;font-variant-numeric:tabular-nums}
 .card span{color:var(--muted);font-size:13px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:7px 10px;border-bottom:1px solid var(--line);vertical-align:top}
@@ -64,9 +66,13 @@ figcaption{font-size:13px;overflow-wrap:anywhere}
 figcaption span{color:var(--muted)}
 .chart{display:block;width:100%;height:auto}
 .scroll{overflow:auto;max-height:640px}
-.matrix{overflow-x:auto}
+.matrix{overflow:auto;max-height:720px}
 .matrix svg{display:block;border-radius:6px}
 .bad{color:var(--bad)}
+@media (min-width:641px){td:not(:last-child) small{white-space:nowrap}
+.scroll th{position:sticky;top:0;background:var(--surface)}
+.scroll tr.total td{position:sticky;bottom:0;background:var(--surface);
+box-shadow:0 -2px 0 var(--line-strong)}}
 @media (max-width:640px){main{padding:16px 10px 32px}section{padding:12px}
 thead{display:none}tr{display:block;border-bottom:1px solid var(--line);padding:8px 0}
 td,td:first-child,td:last-child{display:flex;justify-content:space-between;gap:12px;border:0;
@@ -74,10 +80,12 @@ padding:2px 0;text-align:right}
 td::before{content:attr(data-label);color:var(--muted);font-size:13px;flex:none;text-align:left}
 td:first-child{font-weight:600}
 tr.total{border-bottom:0;border-top:2px solid var(--line-strong)}tr.total td{border:0}}
-@media print{body{background:none;font-size:12px}main{max-width:none;padding:0}
-section,.card{break-inside:avoid;border-color:#ccc}.scroll{max-height:none;overflow:visible}
+@media print{:root{color-scheme:light;$LIGHT}
+body{background:none;font-size:12px}main{max-width:none;padding:0}
+section,.card{break-inside:avoid;border-color:#ccc}.scroll,.matrix{max-height:none;overflow:visible}
+.matrix svg{max-width:100%;height:auto}
 section.long{break-inside:auto}}
-"""
+""".replace("$LIGHT", _LIGHT)
 
 Matrix = Callable[[Facts], str]
 """Draws the matrix of scores as `<svg>`; '' where there is nothing to draw."""
@@ -179,9 +187,11 @@ def _bill(facts: Facts, words: Words) -> str:
         cells.append(_cell(label, total_text(total, name, words), total_share(total, name, words)))
     rows.append(f'<tr class="total">{"".join(cells)}{_cell("", "")}</tr>')
     notes = "".join(f'<p class="note">{_text(line)}</p>' for line in footnotes(facts.bill, words))
+    scroll = "scroll" if len(rows) > _ROWS else ""
     return (
-        f'<section class="long"><h2>{_text(words.bill)}</h2><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>{notes}</section>"
+        f'<section class="long"><h2>{_text(words.bill)}</h2><div class="{scroll}">'
+        f"<table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{notes}</section>"
     )
 
 
@@ -225,7 +235,11 @@ def _gaps(one: IncrementBill, words: Words) -> str:
         cells = [_cell(label, text) for label, text in
                  zip(names, [gap.holdout, gap.metric, *scores], strict=True)]  # fmt: skip
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    more = ""
+    if len(one.gaps) > _GAPS:
+        text = words.more_holdouts.format(count=len(one.gaps) - _GAPS)
+        more = f'<p class="note">{_text(text)}</p>'
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}"
 
 
 def _curves(facts: Facts, words: Words) -> str:

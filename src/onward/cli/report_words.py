@@ -75,6 +75,7 @@ class Words:
     excess_note: str = (
         "Excess forgetting: by how much the full retrain scores better; below zero, worse."
     )
+    more_holdouts: str = "{count:,} more holdouts are not shown."
     not_scored: str = "–"
     # The pictures.
     curves: str = "Training curves"

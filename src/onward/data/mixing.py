@@ -137,9 +137,15 @@ class MixedOrder:
             yield from self._rows(number)[row:end].tolist()
             k = (number + 1) * size
 
-    def met(self, batches: int) -> npt.NDArray[np.bool_]:
-        """Which of the new items, in the order in which they were given, the first batches hold."""
-        return self._new.among_first(self._new_before(max(0, int(batches))))
+    def met(self, batches: int, *, since: int = 0) -> npt.NDArray[np.bool_]:
+        """Which of the new items, in the order in which they were given, the first batches hold.
+
+        Of these, only those from batch `since` on.
+        """
+        start, stop = (self._new_before(max(0, int(batch))) for batch in (since, batches))
+        if not start:
+            return self._new.among_first(stop)
+        return np.isin(self._new.items, self._new.between(start, max(start, stop)))
 
     def _new_before(self, k: int) -> int:
         return k * self._per_batch.numerator // self._per_batch.denominator

@@ -11,18 +11,15 @@ import numpy.typing as npt
 
 from onward.data.items import DIGEST_BYTES, Items
 from onward.data.ledger import Ledger, among
-from onward.data.ledger_state import unreadable
 from onward.errors import Damaged, Dropped, NewerFormat, StateError, UnknownCheckpoint
-from onward.frameworks.base import TensorLeaf
-from onward.repository import Commit, History, Manifest, Repository, description
+from onward.repository import Commit, History, Manifest, Repository
 from onward.repository.asking import with_checkpoint
 from onward.repository.reading import read_tensors
+from onward.repository.subtrees import described_subtree, filled, leaves, read_subtree
 from onward.stores.base import Store
 
 _RUN, _LOADERS = "onward", "loaders"
 """Where `training/counters.py` and `training/loaders.py` put the ledgers in a state tree."""
-
-_DTYPES = {"U8": "|u1", "BOOL": "|b1", "U32": "<u4", "I64": "<i8", "U64": "<u8"}
 
 Flags = npt.NDArray[np.bool_]
 
@@ -46,9 +43,7 @@ def described_ledgers(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
 
     Reads nothing but the manifest. Without a run of Onward's there are none.
     """
-    found: Any = description(manifest)
-    for step in (_RUN, _LOADERS, _LOADERS):
-        found = found.get(step) if isinstance(found, Mapping) else None
+    found = described_subtree(manifest, _RUN, _LOADERS, _LOADERS)
     if not isinstance(found, Mapping):
         return {}
     ledgers = {
@@ -65,13 +60,11 @@ def read_ledgers(store: Store, manifest: Manifest) -> dict[str, Ledger]:
     Raises `Damaged` if their bytes are not what was written, `StateError` and `NewerFormat` for
     what cannot be understood.
     """
-    states = described_ledgers(manifest)
-    indices = {index for state in states.values() for _, index in _leaves(state)}
-    data = read_tensors(store, {index: manifest.tensor(index) for index in sorted(indices)})
     ledgers = {}
-    for name, state in states.items():
+    for name in described_ledgers(manifest):
+        state = read_subtree(store, manifest, _RUN, _LOADERS, _LOADERS, name, "ledger")
         ledgers[name] = Ledger()
-        ledgers[name].load_state_dict(_filled(state, data.__getitem__))
+        ledgers[name].load_state_dict(state)
     return ledgers
 
 
@@ -141,19 +134,19 @@ class _Asking:
         return None if flags is None else int(np.count_nonzero(flags))
 
     def _seen(self, manifest: Manifest, state: Mapping[str, Any]) -> Flags | None:
-        leaves = [(leaf, index) for leaf, index in _leaves(state)]
+        arrays = list(leaves(state))
         # Version 1 names no kind: its items have ids where there are arrays of them.
-        kind = state.get("kind", "identified" if leaves else "counted")
+        kind = state.get("kind", "identified" if arrays else "counted")
         if kind is None:  # nothing was learned
             return np.zeros(self._items.count, np.bool_)
         if kind != self._items.kind:
             return None
         if kind == "counted":
             ledger = Ledger()
-            ledger.load_state_dict(_filled(state, lambda index: self._read(manifest, index)))
+            ledger.load_state_dict(filled(state, lambda index: self._read(manifest, index)))
             return ledger.seen(self._items)
         flags = np.zeros(self._items.count, np.bool_)
-        for leaf, index in leaves:
+        for leaf, index in arrays:
             if (leaf.dtype, leaf.shape[1:]) == ("U8", (DIGEST_BYTES,)):
                 flags |= self._answer(manifest, index)
         return flags
@@ -178,29 +171,3 @@ def _only(commit: Commit) -> Callable[[History], Commit]:
         return commit
 
     return choose
-
-
-def _leaves(tree: Any) -> Iterator[tuple[TensorLeaf, int]]:
-    match tree:
-        case TensorLeaf(identity=int(index)):
-            yield tree, index
-        case Mapping():
-            for child in tree.values():
-                yield from _leaves(child)
-        case list() | tuple():
-            for child in tree:
-                yield from _leaves(child)
-
-
-def _filled(tree: Any, data: Callable[[int], npt.NDArray[np.uint8]]) -> Any:
-    """The tree with arrays instead of leaves."""
-    match tree:
-        case TensorLeaf(identity=int(index)):
-            if tree.dtype not in _DTYPES:
-                raise unreadable(f"it has an array of {tree.dtype}")
-            return data(index).view(_DTYPES[tree.dtype]).reshape(tree.shape)
-        case Mapping():
-            return {key: _filled(child, data) for key, child in tree.items()}
-        case list():
-            return [_filled(child, data) for child in tree]
-    return tree

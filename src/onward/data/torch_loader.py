@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import default_collate
 
 from onward.data.mixing import MixedOrder
@@ -86,6 +87,7 @@ class Loader(PositionedLoader):
         self.samples = 0
         """Rows handed out, in this process."""
         self._mixed: MixedOrder | None = None
+        self._cut_short: dict[int, int] = {}
         self._collate_fn = collate_fn
         self._batches_of = SeededBatches(dataset, collate_fn or default_collate, batched=True)
         self._options = {
@@ -133,16 +135,32 @@ class Loader(PositionedLoader):
 
         None where all of them were.
         """
-        if self._mixed is not None:
-            if not self._mixed.share:
-                return None  # whoever mixes nothing new in has other ways to learn it
-            met = self._mixed.met(self.epoch * len(self) + self.batches_taken)
-        elif self.epoch or self.batches_taken >= len(self):
-            return None
-        else:
-            first = self.order(0).indices[: self.batches_taken * self.batch_size]
-            met = np.isin(self._new, first)
-        return None if met.all() else np.flatnonzero(met)
+        if self._mixed is not None and not self._mixed.share:
+            return None  # whoever mixes nothing new in has other ways to learn it
+        met = np.zeros(len(self._new), np.bool_)
+        for epoch in range(self.epoch + 1):
+            stop = self._cut_short.get(epoch, len(self))
+            if epoch == self.epoch:
+                stop = self.batches_taken
+            if stop:
+                met |= self._met_in(epoch, stop)
+            if met.all():
+                return None
+        return np.flatnonzero(met)
+
+    def _met_in(self, epoch: int, stop: int) -> npt.NDArray[np.bool_]:
+        if self._mixed is None:
+            return np.isin(self._new, self.order(epoch).indices[: stop * self.batch_size])
+        start = epoch * len(self)
+        return self._mixed.met(start + stop, since=start)
+
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """Lets the next iteration begin at this batch, without loading the ones before it."""
+        if epoch > self.epoch:  # what a budget or a `break` left out of an epoch is not met in it
+            if self.batches_taken < len(self):
+                self._cut_short[self.epoch] = self.batches_taken
+            self._cut_short.update(dict.fromkeys(range(self.epoch + 1, epoch), 0))
+        super().start_at(epoch, batch)
 
     def load(self, indices: Indices, *, seed: int) -> Any:
         """These items as a batch, here and now, with the randomness of `seed`."""
@@ -203,6 +221,12 @@ class Loader(PositionedLoader):
     def _is_slot(self, index: int) -> bool:
         # Sorting keeps the order of equals: slots come last, where they are put beside the rest.
         return index >= self.first_slot
+
+    def _extra_state(self) -> dict[str, Any]:
+        return {"cut_short": dict(self._cut_short)}
+
+    def _load_extra_state(self, state_dict: Mapping[str, Any]) -> None:
+        self._cut_short = dict(state_dict.get("cut_short", {}))
 
     def _settings(self) -> dict[str, Any]:
         return {

@@ -325,6 +325,8 @@ class _Agent:
     def _on_event(self, facts: dict[str, Any]) -> None:
         if "keep" in facts and self.output is not None:
             self.output.keep(facts.pop("keep"))
+        if "champion" in facts and self.output is not None:
+            self.output.crown(*facts.pop("champion"))
         self.display.training({**facts, "behind": self.behind})
 
 

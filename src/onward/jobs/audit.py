@@ -72,7 +72,7 @@ class AuditSpec:
             ("--grace", self.grace_s, 30.0),
         ):
             if value != default:
-                words += [name, f"{value:g}" if isinstance(value, float) else str(value)]
+                words += [name, str(value)]
         words += ["--keep"] * self.keep + ["--single-writer"] * self.single_writer
         if self.arguments:
             words += ["--", *self.arguments]
@@ -118,6 +118,8 @@ def run_audit(
     repository = open_repository(store)
     commit = _audited(repository.history, spec.checkpoint)
     with _Folder(audit_folder(spec.output, commit.checkpoint, spec.share)) as folder:
+        # Now, not after hours of training: whether this output can be written to at all.
+        repository = open_or_create(store, single_writer=spec.single_writer)
         found = Audited(commit, folder.path)
         own = LocalStore(folder.output)
         if _finished(existing_repository(own)) is None:
@@ -131,8 +133,6 @@ def run_audit(
             if not spec.keep:
                 folder.delete()  # it would never do: the same command is to begin anew
             raise
-        if spec.single_writer:
-            repository = open_or_create(store, single_writer=True)
         repository.refresh()
         found.before = recorded(repository.history, retrain.checkpoint, retrain.retrain) is not None
         found.audit = record_audit(repository, retrain)

@@ -59,6 +59,9 @@ class JobOutput(Protocol):
     def keep(self, retention: Retention) -> None:
         """Checkpoints that these rules do not keep go, after each push from here on."""
 
+    def crown(self, checkpoint: str, expected: str | None) -> None:
+        """This checkpoint becomes the champion in the place of `expected`, when it is pushed."""
+
     def unpushed(self) -> list[str]:
         """What is not at the store, in words."""
 

@@ -190,6 +190,9 @@ def _checked_event(line: bytes) -> dict[str, Any]:
     if isinstance(found.get("keep"), dict):
         with contextlib.suppress(UsageError, TypeError):
             facts["keep"] = Retention.of(found["keep"])
+    match found.get("champion"):
+        case [str(new), None | str() as expected]:
+            facts["champion"] = (new, expected)
     if isinstance(found.get("saved"), str):
         facts["saved"] = found["saved"]
     return facts

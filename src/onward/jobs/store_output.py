@@ -23,6 +23,7 @@ from onward.repository.mirror import Mirror, missing_bytes
 from onward.repository.retention import Retention
 from onward.repository.working import Lag, LagWatch
 from onward.stores import LocalStore, open_store
+from onward.training.crown import Crown
 from onward.training.opening import Asked, Beginning
 from onward.training.places import WorkingFolder
 from onward.training.space import LocalSpace, space_limit
@@ -64,6 +65,7 @@ class StoreOutput:
             raise
 
         self._keeper: WorkingCopyKeeper | None = None
+        self._crown = Crown(lambda: self._mirror.remote, say=display.say)
 
     def look(self) -> History:
         return self._mirror.local.refresh()
@@ -138,12 +140,17 @@ class StoreOutput:
         self._files.push_rest(self._display)
         self._files.note_versions()
         self.pushed.files = self._files.pushed_files
+        if in_order:
+            self._crown.move()
 
     def keep(self, retention: Retention) -> None:
         assert self._generation is not None  # a script that tells its rules runs under a claim
         self._keeper = WorkingCopyKeeper(
             self._mirror, retention, claimed_generation=self._generation
         )
+
+    def crown(self, checkpoint: str, expected: str | None) -> None:
+        self._crown.decided(checkpoint, expected)
 
     def _collect(self) -> None:
         """What the rules do not keep goes; that it could not is no reason to stop training."""

@@ -19,6 +19,7 @@ from onward.repository import Audit, Commit, History
 Basis: TypeAlias = Literal["itself", "measured", "scaled", "estimated", "unknown"]
 FIELDS = ("steps", "samples", "seconds", "stored")
 _TEXT = 200
+_MOST = 1e18  # beyond this nothing was counted; sums and shares of it stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ def gaps(ours: Commit, audit: Audit) -> tuple[Gap, ...]:
         excess = None
         if mine is not None and theirs is not None:
             excess = mine - theirs if of and of.lower else theirs - mine
+            excess = excess if math.isfinite(excess) else None
         if mine is not None or theirs is not None:
             found.append(Gap(name, of.metric if of else "", mine, theirs, excess))
     return tuple(found)
@@ -172,10 +174,7 @@ def amount(value: Any) -> float | None:
     """A number that can be a count or a time; None for whatever else a manifest may hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        return value if math.isfinite(value) and value >= 0 else None
-    except OverflowError:
-        return None
+    return value if 0 <= value <= _MOST else None
 
 
 def _increment(its: Round, history: History, told: Mapping[str, Told]) -> IncrementBill:
@@ -206,7 +205,7 @@ def _used(its: Round, told: Mapping[str, Told]) -> Cost:
         at_least.add("seconds")
     return Cost(
         steps=sum(steps for _, steps in its.edges()),
-        samples=None if samples is None else round(samples),
+        samples=_whole(samples),
         seconds=seconds,
         stored=sum(commit.stored for commit in its.commits),
         at_least=frozenset(at_least),
@@ -266,9 +265,9 @@ def _best_audit(its: Round, history: History) -> tuple[Audit, Commit] | None:
 def _of_audit(audit: Audit) -> Cost:
     """An audit on a sample, scaled to all data. Bytes are left: they do not grow with the data."""
     return Cost(
-        steps=audit.steps if audit.share == 1 else round(audit.steps / audit.share),
-        samples=None if audit.samples is None else round(audit.samples / audit.share),
-        seconds=audit.seconds / audit.share,
+        steps=_whole(amount(audit.steps / audit.share)),
+        samples=None if audit.samples is None else _whole(amount(audit.samples / audit.share)),
+        seconds=amount(audit.seconds / audit.share),
         stored=audit.stored,
     )
 
@@ -288,13 +287,17 @@ def _estimated(
         steps=steps,
         samples=amount(planned.get("samples")),
         seconds=_scaled(used.seconds, per_step),
-        stored=None if per_step is None else round((used.stored or 0) * per_step),
+        stored=_whole(_scaled(used.stored, per_step)),
         at_least=used.at_least & {"seconds"},
     ), "estimated"
 
 
 def _scaled(value: float | None, factor: float | None) -> float | None:
     return None if value is None or factor is None else value * factor
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _ratio(used: float | None, retrain: float | None) -> float | None:

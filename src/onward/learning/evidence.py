@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from onward.errors import Damaged
-from onward.frameworks.base import TensorLeaf
 from onward.learning.holdouts import Holdout, Holdouts
-from onward.repository import Commit, History, Manifest, Repository, description
+from onward.repository import Commit, History, Manifest, Repository
 from onward.repository.asking import with_checkpoint
-from onward.repository.reading import read_tensors
+from onward.repository.subtrees import read_subtree
 
 PLACE = ("onward", "learning", "holdouts")
 """Where the holdouts are in a checkpoint's state tree."""
-
-_NUMPY = {
-    "BOOL": "|b1", "U8": "|u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +70,12 @@ def ancestors(history: History, commit: Commit) -> Iterator[Commit]:
 
 
 def _holdouts(repository: Repository, commit: Commit, manifest: Manifest) -> Mapping[str, Holdout]:
-    tree: Any = description(manifest)
-    for key in PLACE:
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    tree = read_subtree(repository.store, manifest, *PLACE)
     if tree is None:
         return {}
-    leaves = list(_leaves(tree))
-    data = read_tensors(
-        repository.store, {leaf.identity: manifest.tensor(leaf.identity) for leaf in leaves}
-    )
     holdouts = Holdouts()
     try:
-        holdouts.load_state_dict(_with_arrays(tree, data))
+        holdouts.load_state_dict(tree)
         found = {name: holdouts[name] for name in holdouts.names}
         for name, holdout in found.items():
             _check_shapes(name, holdout)
@@ -99,23 +86,6 @@ def _holdouts(repository: Repository, commit: Commit, manifest: Manifest) -> Map
             do="run `onward verify`; a checkpoint made by other code may hold something else there",
         ) from error
     return found
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, TensorLeaf):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for child in tree.values():
-            yield from _leaves(child)
-
-
-def _with_arrays(tree: Any, data: Mapping[int, npt.NDArray[np.uint8]]) -> Any:
-    if isinstance(tree, TensorLeaf):
-        assert isinstance(tree.identity, int)
-        return data[tree.identity].view(_NUMPY[tree.dtype]).reshape(tree.shape)
-    if isinstance(tree, Mapping):
-        return {key: _with_arrays(child, data) for key, child in tree.items()}
-    return tree
 
 
 def _check_shapes(name: str, holdout: Holdout) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,6 +69,11 @@ class Names:
             return np.fromiter(map(self._row.__getitem__, wanted), np.int64, len(wanted))
         except KeyError:
             raise self._unknown(wanted) from None
+
+    def rows_or_none(self, others: Names) -> npt.NDArray[np.int64]:
+        """The row here of each name of another index, in its order; -1 where there is none."""
+        found = map(self._row.get, others, repeat(-1))
+        return np.fromiter(found, np.int64, len(others))
 
     def __len__(self) -> int:
         return len(self._row)

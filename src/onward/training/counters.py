@@ -20,8 +20,6 @@ class Counters:
     increment_step: int = 0
     epoch: int = 0
     epochs_before: int = 0
-    seconds_before: float = 0.0
-    """Of this increment, in earlier processes. Not state: it is told with each checkpoint."""
     new_increment: bool = False
     """Whether what is loaded belongs to a finished increment before this one."""
 
@@ -40,7 +38,6 @@ class Counters:
         self.epochs_before = state["epochs_before"]
         if self.new_increment:
             self.epochs_before += state["epoch"]
-            self.seconds_before = 0.0
         else:
             self.increment_step = state["increment_step"]
             self.epoch = state["epoch"]

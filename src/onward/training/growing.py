@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,11 @@ class Growth:
         """The tensors that each entry of `grow` stands for."""
         self.owners: dict[str, str] = {}
         """Under which key the names of each tensor are."""
+        if not isinstance(grow, Mapping | None):
+            raise UsageError(
+                f"grow is a {type(grow).__name__}", do='use grow={"model.head": names} or the like'
+            )
+        self._stored: tuple[str, dict[str, Names]] | None = None
         self.live = self._weights() if grow else {}
         for path, names in (grow or {}).items():
             self._add(path, names)
@@ -67,8 +72,8 @@ class Growth:
                 f"grow names {path}, but no tensor there has {len(names):,} rows, one per name "
                 f"of {key}",
                 why=self._seen(path),
-                do="build the model with len(names) rows, and name the module or the tensor as "
-                "in `onward show`",
+                do="build the model with len(names) rows, and name the module or the tensor as its "
+                "object, a dot and its name there",
             )
         for each in found:
             if self.owners.setdefault(each, key) != key:
@@ -92,7 +97,7 @@ class Growth:
         plan = Plan(self, verb)
         if self.names:
             tree = description(manifest)
-            stored = stored_names(store, manifest, self.names)
+            stored = self._stored_in(store, manifest)
             for key, live in self.names.items():
                 if key in stored:
                     self._compare(key, stored[key], live, plan)
@@ -105,18 +110,25 @@ class Growth:
             self._check_places(plan)
         return plan
 
+    def _stored_in(self, store: Store, manifest: Manifest) -> dict[str, Names]:
+        """Remembered: opening asks before it claims the output and again after."""
+        if self._stored is None or self._stored[0] != manifest.checkpoint:
+            found = stored_names(store, manifest, self.names)
+            self._stored = (manifest.checkpoint, found)
+        return self._stored[1]
+
     def _compare(self, key: str, stored: Names, live: Names, plan: Plan) -> None:
-        there, here = list(stored), list(live)
         if plan.verb == "resume":
-            if there != here:
-                plan.differences.append(f"{key}: {_first_difference(there, here)}")
+            if list(stored) != list(live):
+                plan.differences.append(f"{key}: {_first_difference(stored, live)}")
                 plan.hints.add(
                     f'build the model from onward.names(output, "{key}", present), which gives an '
                     "unfinished increment exactly the rows that it has"
                 )
             return
-        gone = [name for name in there if name not in live]
-        if gone:
+        targets = live.rows_or_none(stored)
+        if (targets < 0).any():
+            gone = [name for name, row in zip(stored, targets, strict=True) if row < 0]
             plan.differences.append(
                 f"{key}: {shown(gone)} had {'a row' if len(gone) == 1 else 'rows'} in the "
                 "checkpoint, and the live names lack them"
@@ -126,10 +138,8 @@ class Growth:
                 "row for good, also when its data is gone"
             )
             return
-        targets = live.rows(there)
-        in_order = not growth.moves(targets, len(there))
-        if key not in self.owners.values() and not in_order:
-            plan.differences.append(f"{key}: {_first_difference(there, here[: len(there)])}")
+        if key not in self.owners.values() and growth.moves(targets, len(stored)):
+            plan.differences.append(f"{key}: {_first_difference(stored, live)}")
             plan.hints.add(f"say whose rows changed places: grow={{…: {key}}}")
             return
         plan.targets[key] = targets
@@ -179,17 +189,23 @@ class Plan:
     hints: set[str] = field(default_factory=set)
 
     def applied(self, tree: Mapping[str, Any]) -> dict[str, Any]:
-        """The checkpoint's tree, or its description, as it fits the live objects.
-
-        After a *continue* the live names stay, whose rows now hold what was learned.
-        """
-        result = dict(tree)
+        """The checkpoint's tree, or its description, as it fits `objects`."""
+        result = {key: value for key, value in tree.items() if key not in self._staying}
         if self.tables:
             result = self.growth.framework.grown(self.growth.objects, result, self.tables)
-        if self.verb == "continue":
-            kept = {key: self.growth.names[key] for key in self.targets if key in result}
-            result |= self.growth.framework.capture(kept)
         return result
+
+    @property
+    def objects(self) -> dict[str, Any]:
+        """What the checkpoint is for: after a *continue* the live names stay as they are.
+
+        Their rows then hold what was learned.
+        """
+        return {key: v for key, v in self.growth.objects.items() if key not in self._staying}
+
+    @property
+    def _staying(self) -> Collection[str]:
+        return self.targets.keys() if self.verb == "continue" else ()
 
     def all_differences(self, tree: Mapping[str, Any]) -> list[str]:
         """The reasons against it, those that lie in what optimizers keep included."""
@@ -257,14 +273,15 @@ def _plain(value: Any) -> Any:
     return value.data.view(_DTYPES[value.dtype]).reshape(value.shape)
 
 
-def _first_difference(there: list[Any], here: list[Any]) -> str:
+def _first_difference(stored: Names, live: Names) -> str:
+    there, here = list(stored), list(live)
     row = next(
-        (i for i, (a, b) in enumerate(zip(there, here, strict=False)) if a != b),
+        (row for row, pair in enumerate(zip(there, here, strict=False)) if pair[0] != pair[1]),
         min(len(there), len(here)),
     )
-    a = shown(there[row : row + 1]) or "no such row"
-    b = shown(here[row : row + 1]) or "no such row"
+    before = shown(there[row : row + 1]) or "no such row"
+    now = shown(here[row : row + 1]) or "no such row"
     return (
         f"the checkpoint has {len(there):,} names, the live one {len(here):,}; "
-        f"row {row:,} is {a} there and {b} here"
+        f"row {row:,} is {before} there and {now} here"
     )

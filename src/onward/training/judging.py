@@ -59,7 +59,10 @@ class Judging:
         self._evaluate = evaluate
         self._places: dict[str, _Place] = {}
         self._given = Holdouts()  # by the script itself, not cut out of what it learns
+        self.given: list[Items] = []
+        """What the script itself gave as holdouts."""
         self._began = False
+        self._untouched = True
 
     # Which there are.
 
@@ -87,8 +90,9 @@ class Judging:
                 clusters=clusters,
                 kind=items.kind,
             )
+        self.given.append(items)
         self._places[name] = _Place(loader, np.arange(items.count, dtype=np.int64))
-        if self._began and self._is_new(name):
+        if self._began and self._untouched and self._is_new(name):
             self._score(name, when="before")
 
     def refuse_leaks(self, items: Items, names: Sequence[str] | None = None) -> None:
@@ -156,12 +160,16 @@ class Judging:
 
     def begin(self, *, resumed: bool) -> None:
         """The increment begins: what is newly frozen is scored as the parent's weights are."""
-        self._began = True
+        self._began, self._untouched = True, not resumed
         if resumed or self.scoring is None:
             return
         for name in self._places:
             if self._is_new(name):
                 self._score(name, when="before")
+
+    def after_step(self) -> None:
+        """The weights are no longer those that the increment began with."""
+        self._untouched = False
 
     def finish(self) -> Verdict | None:
         """The increment is over: scores every holdout, and compares with the champion."""
@@ -178,14 +186,24 @@ class Judging:
             self.verdict = judge(champion, candidate, margin=self.margin)
         return self.verdict
 
+    @property
+    def scored(self) -> bool:
+        """Whether there is a score after learning."""
+        return bool(self.holdouts.scores("after"))
+
     def row(self) -> Scores | None:
         """This increment's row of the matrix, for its checkpoint's record."""
         return self.holdouts.row(self.verdict.text if self.verdict is not None else "")
 
-    @property
-    def unreached(self) -> list[str]:
-        """Frozen holdouts whose items the script did not give again."""
-        return [name for name in self.holdouts.names if name not in self._places]
+    def omissions(self) -> list[str]:
+        """A sentence for people about frozen holdouts that this run did not score, and why."""
+        unreached = self.holdouts.names
+        reason, remedy = "the script does not say how", "call run.scoring(function)"
+        if self.scoring is not None:
+            unreached = [name for name in unreached if name not in self._places]
+            reason = "its items were not given again"
+            remedy = "give it by run.holdout, or the data that it was cut out of to run.loader"
+        return [f"holdout {name!r} was not scored: {reason}; {remedy}" for name in unreached]
 
     def _is_new(self, name: str) -> bool:
         holdout = self.holdouts[name]
@@ -214,6 +232,8 @@ class Judging:
 
 
 def _outcomes(given: Any, rows: int) -> Outcomes:
+    if "bfloat16" in str(getattr(given, "dtype", "")):
+        given = given.float()  # NumPy has no such numbers
     for convert in ("detach", "cpu", "asnumpy", "numpy"):
         method = getattr(given, convert, None)
         if callable(method):

@@ -163,10 +163,18 @@ class Learner:
         assert self._lessons is not None
         return Counts(len(self._lessons.new), len(self._old()), known, draws)
 
-    def mix(self, counts: Counts) -> float:
-        """Decides what share of a batch is new, once for all of an increment."""
+    def draw_from_memory(self) -> None:
+        """The loader's old items are the slots of the memory, which makes its epochs longer."""
+        if self.memory is not None:
+            self._loader.mix(self._old(), 1.0)  # the share is decided when the budget is known
+
+    def mix(self, counts: Counts, *, share: float | None = None) -> float:
+        """Decides what share of a batch is new, once for all of an increment.
+
+        `share` is what the script asks for, if it does not leave that to the strategy.
+        """
         if self.share is None:
-            self.share = self.sampler.share(counts)
+            self.share = self.sampler.share(counts) if share is None else share
         if self._increment > 1 or self.memory is not None:
             self._loader.mix(self._old(), self.share)
         return self.share
@@ -174,6 +182,14 @@ class Learner:
     def penalty(self, loader: Any, outputs: Any) -> Any:
         """The sum of all penalties for the batch that `loader` handed out last."""
         batch = as_batch(loader.batch, self.reading, rows=loader.rows, first_slot=loader.first_slot)
+        shape = getattr(outputs, "shape", None)
+        if self._penalties and shape is not None and tuple(shape[:1]) != (batch.size,):
+            # One row would be broadcast over all, and be a wrong number instead of an error.
+            raise UsageError(
+                f"the outputs have shape {list(shape)}, and the batch has {batch.size} rows",
+                why="a penalty compares them row by row",
+                do="give run.penalty what the model gave for the whole batch, rows first",
+            )
         total: Any = 0.0
         for hook in self._penalties:
             total = total + hook.penalty(outputs, batch)

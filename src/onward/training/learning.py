@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy.typing as npt
 from onward.data.items import Digests
 from onward.errors import UsageError
 from onward.learning.gate import Verdict
+from onward.learning.plan import Budget
 from onward.learning.strategies import caveat
 from onward.training.curve import Curve
 from onward.training.judging import Judging
@@ -62,6 +65,7 @@ class Learning:
         forgotten = 0 if self._resumed else self.learner.forget(lessons, removed)
         if forgotten:
             self.say(f"{forgotten:,} withdrawn items left the replay memory")
+        self.learner.draw_from_memory()
 
     # What the loop does.
 
@@ -71,7 +75,7 @@ class Learning:
         `batches` is the length of an epoch of the script's own loader, where it uses one.
         """
         if self._begun:
-            if asked is not None and asked.schedule:
+            if asked is not None and (asked.schedule or self.planner.plan is not None):
                 raise UsageError(
                     "the increment has begun, and cannot be planned any more",
                     do="call run.plan once, after run.loader and before the loop",
@@ -99,9 +103,16 @@ class Learning:
                 asked, self._increment, batches=batches,
                 items=len(lessons.new) + self._known, size=size,
             )  # fmt: skip
-        draws = size * (steps or batches)
+        draws = size * batches
+        if asked is not None and steps is not None:
+            draws = size * asked.accumulate * steps
         counts = self.learner.counts(self._known, draws=draws)
-        share = self.learner.mix(counts) if loader.replay == "uniform" else 1 / (1 + loader.replay)
+        if loader.replay == "uniform":
+            share = self.learner.mix(counts)
+        else:
+            share = 1 / (1 + loader.replay)
+            if self.learner.memory is not None:
+                share = self.learner.mix(counts, share=share)
         if not counts.old:
             share = 1.0
         if asked is not None:
@@ -127,21 +138,60 @@ class Learning:
     def after_step(self, *, steps: int, metrics: Mapping[str, Any]) -> None:
         """An optimizer step is done, the `steps`-th of this increment."""
         self.learner.after_step()
+        self.judging.after_step()
         self.curve.note(steps, metrics)
+        self.follow(steps)
+
+    def follow(self, steps: int) -> None:
+        """Sets the learning rates for the step that comes after `steps`."""
         self.planner.follow(steps=steps, seconds=self.elapsed_s())
+
+    @property
+    def budget(self) -> Budget | None:
+        """What is planned."""
+        return self.planner.plan.budget if self.planner.plan is not None else None
+
+    def is_over(self, epoch: int, steps: int) -> bool:
+        """Whether there is nothing left to train, of steps or of whole epochs."""
+        plan = self.planner.plan
+        whole = plan is not None and plan.epochs is not None and epoch >= plan.epochs
+        return whole or self.spent(steps)
+
+    def epochs_left(
+        self, budget: int | float | str | None, *, first: int, steps: Callable[[], int]
+    ) -> Iterator[int]:
+        """The epochs still to train, from `first`; `budget` is for a loop that nothing is known of.
+
+        Raises `UsageError` where nobody said how much to train.
+        """
+        plan = self.planner.plan
+        if plan is not None:
+            numbers = itertools.count(first) if plan.epochs is None else range(first, plan.epochs)
+            return itertools.takewhile(lambda _: not self.spent(steps()), numbers)
+        if budget is None:
+            raise UsageError(
+                "run.epochs needs a budget",
+                do="give it epochs, such as run.epochs(3), or call run.plan before",
+            )
+        count = Budget.of(budget)
+        return iter(range(first, math.ceil(count.amount) if count.unit == "epochs" else first + 1))
 
     def spent(self, steps: int) -> bool:
         """Whether the budget is used up."""
         return self.planner.spent(steps=steps, seconds=self.elapsed_s())
 
     def finish(self) -> Verdict | None:
-        """All steps are made: memories are filled, holdouts scored, the champion challenged."""
+        """All steps are made: holdouts are scored, the champion challenged, memories filled."""
+        # First what calls the script's own code: if that raises, `finish` may be called again.
+        verdict = self.judging.finish()
         loader = self.learner.lessons.loader if self.learner.lessons else None
         met = loader.met() if loader is not None else None
         self.learner.look_back(met)
         if self.learner.lessons is not None:
             self._classes |= _classes(self.learner.lessons)
-        return self.judging.finish()
+        for sentence in self.judging.omissions():
+            self.say(sentence)
+        return verdict
 
     @property
     def samples(self) -> int:
@@ -151,14 +201,14 @@ class Learning:
 
     # For the record, and its state.
 
-    def about(self, *, steps: int, seconds: float) -> dict[str, Any]:
+    def about(self, *, steps: int) -> dict[str, Any]:
         """What the bill is made of."""
         lessons, plan, memory = self.learner.lessons, self.planner.plan, self.learner.memory
         retrain = plan.retrain if plan is not None else None
         return {
             "steps": steps,
             "samples": self.samples,
-            "seconds": round(seconds, 3),
+            "seconds": round(self.elapsed_s(), 3),
             "batch_size": lessons.loader.batch_size if lessons else None,
             "new": len(lessons.new) if lessons else None,
             "known": self._known if lessons else None,

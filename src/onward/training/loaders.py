@@ -88,6 +88,8 @@ class Loaders:
         ledger, removed = self._ledger(
             name, items, digests=digests, holdout=holdout, only_new=only_new
         )
+        for given in self._learning.judging.given:
+            self._refuse_learned(ledger, given)
         pinned = ledger.pinned_items(items, names=names)
         loader = self._module().Loader(
             dataset,
@@ -133,8 +135,13 @@ class Loaders:
             clusters=None if clusters is None else np.asarray(clusters, np.int64),
         )
         for ledger in self._ledgers.values():
-            if ledger.kind == items.kind:
-                judging.refuse_leaks(items.at(np.flatnonzero(ledger.seen(items))))
+            self._refuse_learned(ledger, items)
+
+    def _refuse_learned(self, ledger: Ledger, held_out: Items) -> None:
+        """Raises `Leak` where the model has, or may have, learned some of these items already."""
+        if ledger.kind == held_out.kind:
+            learned = np.flatnonzero(ledger.seen(held_out))
+            self._learning.judging.refuse_leaks(held_out.at(learned))
 
     def users(self, loader: Any, *, name: str) -> Any:
         """See `Run.batches`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,10 +39,9 @@ class AskedPlan:
             raise UsageError(f"accumulate is {self.accumulate}", do="give 1 batch a step, or more")
         if self.moments not in ("kept", "reset"):
             raise UsageError(f"moments is {self.moments!r}", do='use "kept" or "reset"')
-        if self.retrain_epochs is not None and not self.retrain_epochs > 0:
-            raise UsageError(
-                f"retrain_epochs is {self.retrain_epochs}", do="give a number above zero"
-            )
+        epochs = self.retrain_epochs
+        if epochs is not None and not (epochs > 0 and math.isfinite(epochs)):
+            raise UsageError(f"retrain_epochs is {epochs}", do="give a finite number above zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Planner:
             budget=asked.budget,
             steps=steps,
             seconds=asked.budget.amount if asked.budget.unit == "seconds" else None,
-            epochs=None if steps is None else -(-steps * asked.accumulate // increment.batches),
+            epochs=_epochs(asked, steps, increment.batches),
             batch_size=increment.batch_size,
             counts=counts,
             share=increment.share,
@@ -180,3 +180,13 @@ class Planner:
         if self._retrain_epochs is None:
             return None
         return Retrain.of(items, epochs=self._retrain_epochs, batch_size=batch_size)
+
+
+def _epochs(asked: AskedPlan, steps: int | None, batches: int) -> int | None:
+    """How many epochs hold these steps; more may be needed only where the budget is a time."""
+    if steps is None:
+        return None
+    if asked.budget.unit == "epochs" and asked.budget.amount.is_integer():
+        return int(asked.budget.amount)
+    # An epoch's last step may be of fewer batches, or its last batches of no step.
+    return -(-steps // max(1, batches // asked.accumulate))

@@ -71,7 +71,7 @@ def bring_to(
             plan = check_fits(growth, beginning, repository, on_damage)
             continue
         state = plan.applied(state)
-        _restore(run, framework, objects, state, beginning.manifest, beginning.verb)
+        _restore(run, framework, plan.objects, state, beginning.manifest, beginning.verb)
         writer.base_on(beginning.manifest)
         return
 
@@ -94,7 +94,6 @@ def _restore(
     run.began_from(manifest.checkpoint)
     run.counters.global_step = manifest.step
     run.counters.new_increment = verb == "continue"
-    run.counters.seconds_before = float(manifest.about.get("seconds", 0.0))
     if verb != "continue":
         run.go_on_from(manifest.about)
     if own is not None:
@@ -116,7 +115,7 @@ def _check(growth: Growth, manifest: Manifest, store: Store, *, verb: str) -> Pl
     if verb == "branch":
         differences = framework.differences_in_weights(objects, tree)
     elif verb == "continue":
-        differences = framework.differences_for_new_budget(objects, tree)
+        differences = framework.differences_for_new_budget(plan.objects, tree)
     else:
         differences = framework.differences(objects, tree)
     differences = [*plan.all_differences(described), *differences]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -20,7 +18,9 @@ from onward.frameworks.base import Framework
 from onward.learning.gate import Verdict
 from onward.learning.plan import Budget, Plan
 from onward.repository import Commit, Facts
+from onward.training.clock import Clock
 from onward.training.counters import Counters
+from onward.training.crown import Crown
 from onward.training.judging import Scoring
 from onward.training.lag import lag_text
 from onward.training.learning import Learning
@@ -33,6 +33,7 @@ from onward.training.reporting import Reporter, monotonic_s
 from onward.training.saver import Saver
 from onward.training.saves import Saves
 from onward.training.signals import StopRequests
+from onward.training.watching import Watch
 
 OWN, RANDOMNESS = "onward", "randomness"
 """Top-level entries of a state tree that belong to the run, not to the user's objects."""
@@ -61,6 +62,7 @@ class Run:
         origin: Mapping[str, str] | None = None,
         on_save_failure: str = "warn",
         pusher: Pusher | None = None,
+        crown: Crown | None = None,
     ) -> None:
         self.verb = verb
         """How this run began: `fresh`, `resume`, `continue` or `branch`."""
@@ -79,12 +81,11 @@ class Run:
         self._about = dict(about)
         self._origin = dict(origin) if origin else None
         self._pusher = pusher
+        self._crown = crown
         self._signals = StopRequests()
         self._shown_epoch = 0  # for people, to whom an epoch's end still belongs to it
         self._metrics = Metrics()
-        self._stepped = False
-        self._hooks: list[Callable[[], None]] = []
-        self._watching_optimizers = False
+        self._watch = Watch(framework, self._objects)
         self._between_steps = True
         self._in_epoch = False
         self._pending_randomness: Mapping[str, Any] | None = None
@@ -92,10 +93,7 @@ class Run:
         self._to_reserve = False
         self._open = True
         self._finished = False
-        self._best_rate = 0.0
-        self._rates_seen = 0
-        self._began_s = monotonic_s()
-        self._untimed_s = 0.0
+        self._clock = Clock()
 
     # The loop.
 
@@ -212,11 +210,14 @@ class Run:
         finished model that continues trains as much again. The loader ends early, within the last
         epoch, where the budget is spent. Raises `EmptyBudget` for one that trains nothing.
         """
-        plan = self._planned(budget)
-        whole = plan is not None and plan.epochs is not None and self.epoch >= plan.epochs
-        if self.verb == "resume" and (whole or self._learning.spent(self.increment_step)):
-            self._reporter.say(f"the budget of {plan.budget if plan else budget} is spent already")
-        for epoch in self._epochs_left(budget):
+        if budget is not None and self._learning.planner.plan is None:
+            self._begin_learning(AskedPlan(Budget.of(budget)))
+        left = self._learning.epochs_left(
+            budget, first=self.epoch, steps=lambda: self.increment_step
+        )
+        if self.verb == "resume" and self._learning.is_over(self.epoch, self.increment_step):
+            self._reporter.say(f"the budget of {self._learning.budget} is spent already")
+        for epoch in left:
             self._loaders.begin_epoch(epoch)
             if not self._loaders.mid_epoch():
                 self._apply_randomness()
@@ -245,22 +246,20 @@ class Run:
         """
         if metrics:
             self._metrics.remember(metrics)
-        if self._watching_optimizers and not self._stepped:
+        if self._watch.sees_steps and not self._watch.take_step():
             self._between_steps = False
             return
-        self._stepped = False
         self._between_steps = True
         self.counters.global_step += 1
         self.counters.increment_step += 1
         self._loaders.consumed()
+        self._watch.look_at_rates()
         self._learning.after_step(steps=self.increment_step, metrics=self._metrics.latest)
         self._saves.settle()
         if self._to_reserve:  # only now the optimizer has its state
             self._to_reserve = False
             self._saves.saver.reserve(self._state())
         now_s = monotonic_s()
-        if self._rates_seen < 100:
-            self._watch_rates()
         reason = self._saves.wanted or self._saves.policy.due(step=self.global_step, now_s=now_s)
         if self._signals.requested:
             self._stop()
@@ -364,7 +363,8 @@ class Run:
         """Ends the increment: saves it as finished, waits until everything is stored and pushed.
 
         Memories are filled, every holdout is scored, and the candidate is compared with the
-        champion; the verdict is returned, and stands in the log. Raises `EmptyBudget` if nothing
+        champion, whose place it takes if it may (the first one always); the verdict is returned,
+        and stands in the log. Raises `EmptyBudget` if nothing
         was trained at a learning rate above zero.
         """
         if self._finished:
@@ -377,16 +377,21 @@ class Run:
                 why="run.step() was never called after an optimizer step",
                 do="check the budget and that the loader yields batches",
             )
-        if self._rates_seen and self._best_rate == 0.0:
+        if self._watch.learned_nothing:
             raise EmptyBudget(
                 f"increment {self.increment} trained at a learning rate of zero",
                 do="build the scheduler for this increment's own steps",
             )
         self._look_back()
-        self._saves.now("finished", finished=True)
+        checkpoint = self._saves.now("finished", finished=True)
         self._finished = True
+        judging = self._learning.judging
+        if self._crown is not None and judging.scored:
+            self._crown.decide(checkpoint, judging.verdict)
         self.close()
-        return self._learning.judging.verdict
+        if self._crown is not None:
+            self._crown.move()
+        return judging.verdict
 
     def close(self) -> None:
         """Lets go of signals and hooks; waits for the save on its way and the last push.
@@ -397,8 +402,7 @@ class Run:
             return
         self._open = False
         self._signals.remove()
-        for remove in self._hooks:
-            remove()
+        self._watch.end()
         with ExitStack() as stack:  # each of these, whatever became of the one before
             stack.callback(self._reporter.close)
             if self._pusher is not None:
@@ -428,27 +432,22 @@ class Run:
     def begin(self) -> None:
         """Starts listening: signals, optimizers, the save interval."""
         self._signals.install()
-        for value in self._objects.values():
-            remove = self._framework.after_optimizer_step(value, self._on_optimizer_step)
-            if remove is not None:
-                self._hooks.append(remove)
-            guard = self._framework.before_optimizer_step(value, self._saves.saver.let_change)
-            if guard is not None:
-                self._hooks.append(guard)
-        self._watching_optimizers = bool(self._hooks)
-        if not self._hooks:
+        self._watch.begin(self._saves.saver.let_change)
+        if not self._watch.sees_steps:
             self._saves.saver.at_once = True  # nobody would wait before parameters change
         self._saves.policy.saved(step=self.global_step, now_s=monotonic_s())
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
         self._loaders.on_start = lambda: self._begin_learning(None)
         self._loaders.spent = lambda: self._learning.spent(self.increment_step)
-        self._learning.elapsed_s = self._elapsed_s
+        self._learning.elapsed_s = self._clock.elapsed_s
         self._learning.say = self._reporter.say
         if self._saves.saver.newest is None:
             self._to_reserve = True
         else:
-            self._prime_before_first_step()
+            # What was restored is staged before training changes it, but no sooner: who only looks
+            # at a model needs no second copy of it.
+            self._watch.before_first_step(self._prime)
         if self._pusher is not None:
             self._pusher.start()
 
@@ -458,6 +457,7 @@ class Run:
 
     def go_on_from(self, about: Mapping[str, Any]) -> None:
         """Takes up what the resumed increment told with its checkpoint."""
+        self._clock.before_s = float(about.get("seconds", 0.0))
         self._learning.go_on_from(about.get("learning") or {})
 
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
@@ -467,69 +467,22 @@ class Run:
     # Details.
 
     def _begin_learning(self, asked: AskedPlan | None) -> None:
-        before_s = monotonic_s()
-        self._learning.begin(asked, batches=self._loaders.users_batches())
-        if self._learning.planner.plan is not None:
-            self._learning.planner.follow(steps=self.increment_step, seconds=self._elapsed_s())
-        self._untimed_s += monotonic_s() - before_s
-
-    def _planned(self, budget: int | float | str | None) -> Plan | None:
-        """The plan that is followed: made already, or now."""
-        if budget is not None and self._learning.planner.plan is None:
-            self._begin_learning(AskedPlan(Budget.of(budget)))
-        plan = self._learning.planner.plan
-        if plan is None and budget is None:
-            raise UsageError(
-                "run.epochs needs a budget",
-                do="give it epochs, such as run.epochs(3), or call run.plan before",
-            )
-        return plan
-
-    def _epochs_left(self, budget: int | float | str | None) -> Iterator[int]:
-        plan = self._learning.planner.plan
-        if plan is None:  # a loop of the script's own, over nothing that Onward knows
-            count = Budget.of(budget or 0)
-            yield from range(self.epoch, math.ceil(count.amount) if count.unit == "epochs" else 1)
-            return
-        epochs = itertools.count(self.epoch)
-        for epoch in epochs if plan.epochs is None else range(self.epoch, plan.epochs):
-            if self._learning.spent(self.increment_step):
-                return
-            yield epoch
+        with self._clock.stopped():
+            self._learning.begin(asked, batches=self._loaders.users_batches())
+        self._learning.follow(self.increment_step)
 
     def _look_back(self) -> None:
         randomness = self._framework.capture_randomness()
-        verdict = self._learning.finish()
-        self._loaders.learn()
+        with self._clock.stopped():
+            verdict = self._learning.finish()
+            self._loaders.learn()
         self._framework.restore_randomness(randomness)
         for line in verdict.lines() if verdict is not None else ():
             self._reporter.say(line)
 
-    def _elapsed_s(self) -> float:
-        """Seconds of training in this increment, in all processes; what only looks is left out."""
-        return self.counters.seconds_before + monotonic_s() - self._began_s - self._untimed_s
-
-    def _prime_before_first_step(self) -> None:
-        """What was restored is staged before training changes it, but no sooner: who only looks
-        at a model needs no second copy of it.
-        """
-        hooks: list[Callable[[], None]] = []
-
-        def prime() -> None:
-            for remove in hooks:
-                remove()
-            # With the run's own state: a ledger is as large as the data, and mostly unchanged.
-            objects = {**self._objects, OWN: self.counters}
-            self._saves.saver.prime(self._framework.capture(objects))
-
-        for value in self._objects.values():
-            remove = self._framework.before_optimizer_step(value, prime)
-            if remove is not None:
-                hooks.append(remove)
-        if hooks:
-            self._hooks += hooks
-        else:
-            prime()
+    def _prime(self) -> None:
+        # With the run's own state: a ledger is as large as the data, and mostly unchanged.
+        self._saves.saver.prime(self._framework.capture({**self._objects, OWN: self.counters}))
 
     def _state(self) -> dict[str, Any]:
         state = self._framework.capture({**self._objects, OWN: self.counters})
@@ -550,8 +503,8 @@ class Run:
         about = {
             **self._about,
             "data": self._loaders.about(),
-            "learning": self._learning.about(steps=self.increment_step, seconds=self._elapsed_s()),
-            "seconds": round(self._elapsed_s(), 3),
+            "learning": self._learning.about(steps=self.increment_step),
+            "seconds": round(self._clock.elapsed_s(), 3),
         }
         saving = self._saves.policy.about()
         return Facts(
@@ -599,15 +552,6 @@ class Run:
         if self._pending_randomness is not None:
             pending, self._pending_randomness = self._pending_randomness, None
             self._framework.restore_randomness(pending)
-
-    def _on_optimizer_step(self) -> None:
-        self._stepped = True
-
-    def _watch_rates(self) -> None:
-        rates = [r for v in self._objects.values() for r in self._framework.learning_rates(v)]
-        if rates:
-            self._rates_seen += 1
-            self._best_rate = max(self._best_rate, *rates)
 
     def _report(self, **more: Any) -> None:
         batch, batches = self._loaders.place()

@@ -17,7 +17,7 @@ from onward import _version
 from onward.errors import Damaged, Indeterminate, StoreError, UsageError
 from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
-from onward.learning.evidence import Evidence, began_from, evidence_of
+from onward.learning.evidence import began_from
 from onward.learning.hooks import Hook, Reading
 from onward.learning.names import Names
 from onward.learning.strategies import hooks_of
@@ -28,6 +28,7 @@ from onward.repository.retention import Retention
 from onward.repository.staging import Staging
 from onward.stores import LocalStore, open_store, parse
 from onward.training.auditing import audit_of
+from onward.training.crown import Crown
 from onward.training.environment import Environment, read_environment
 from onward.training.growing import Growth
 from onward.training.interval import MeasuredInterval
@@ -191,10 +192,11 @@ def open(
             seed=seed,
             say=reporter.say,
         )
+        crown = _crown(repository, agent, pusher, reporter)
         learning = Learning(
             learner,
             Planner(framework, objects),
-            _judging(framework, objects, repository, beginning, margin),
+            _judging(framework, objects, repository, beginning, margin, crown),
             increment=beginning.increment,
         )
         if learner.needs_fresh_weights and beginning.verb == "continue":
@@ -221,6 +223,7 @@ def open(
             origin=beginning.origin,
             on_save_failure=on_save_failure,
             pusher=pusher,
+            crown=None if audit is not None else crown,
         )
         if audit is not None and beginning.verb == "fresh":
             learning.judging.adopt(audit.holdouts)
@@ -248,6 +251,7 @@ def _judging(
     repository: Repository,
     beginning: Beginning,
     margin: float,
+    crown: Crown,
 ) -> Judging:
     def without_a_trace(function: Callable[[], Any]) -> Any:
         randomness = framework.capture_randomness()
@@ -256,18 +260,31 @@ def _judging(
         framework.restore_randomness(randomness)
         return found
 
-    def champion() -> Evidence | None:
-        id_ = repository.history.aliases.get("champion")
-        return None if id_ is None else evidence_of(repository, repository.history.commits[id_])
-
     judging = Judging(increment=beginning.increment, margin=margin, evaluate=without_a_trace)
-    judging.champion = champion
+    judging.champion = crown.evidence
     if beginning.commit is not None:
         commit = beginning.commit
         judging.began_from = (
             commit.checkpoint if commit.finished else began_from(repository.history, commit)
         )
     return judging
+
+
+def _crown(
+    repository: Repository, agent: Environment, pusher: Pusher | None, reporter: Reporter
+) -> Crown:
+    """Where the champion's name is, and who moves it."""
+    if pusher is not None:
+        remote = pusher.mirror.remote
+        return Crown(lambda: remote, say=reporter.say)
+    if agent.output_url and not parse(agent.output_url).is_local:
+        url = agent.output_url
+        return Crown(
+            lambda: open_repository(open_store(url)),
+            say=reporter.say,
+            tell=lambda new, expected: reporter.progress(champion=[new, expected]),
+        )
+    return Crown(lambda: repository, say=reporter.say)
 
 
 @dataclass(frozen=True, slots=True)
