@@ -69,7 +69,7 @@ WRITE: dict[str, Callable[[Path, range], None]] = {
     "recommendation": write_ratings,
 }
 OPTIONS = {"vision": [], "text": [], "recommendation": ["--window", "100"]}
-GROWS = {"vision": "model.head", "text": "model.head", "recommendation": "model.users"}
+GROWS = {"vision": "model/head", "text": "model/head", "recommendation": "model/users"}
 HOLDOUTS = {
     "vision": ["test-0", "test-1", "test-2"],
     "text": ["increment 1", "increment 2"],

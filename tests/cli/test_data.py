@@ -18,10 +18,11 @@ from onward.data.items import Items
 from onward.data.ledger import Ledger
 from onward.data.provenance import read_ledgers, who_learned
 from onward.errors import OnwardError
+from onward.learning.holdouts import Holdouts
 from onward.repository import Commit
 from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output
-from tests.data.ledgers import keyed, state_with
+from tests.data.ledgers import frozen, keyed, learned, state_with
 
 
 class Student:
@@ -203,6 +204,30 @@ def test_data_is_compared_with_what_is_learned(
     sources["other"] = Source(keyed({"x": 7}), ["x"])
     assert "read as the script reads it" in onward("data", "diff", url, "other").stdout
     assert "no difference: 3 items" in onward("data", "diff", url, "same").stdout
+
+
+def test_what_is_held_out_is_not_waiting_to_be_learned(
+    output: Output, onward: Onward, as_json: AsJson, sources: dict[str, Any]
+) -> None:
+    """Items of frozen holdouts, changed ones too, are told apart from what is added."""
+    held = keyed({"h": 7, "i": 8})
+    holdouts = Holdouts()
+    holdouts.freeze(
+        "increment 1", digests=held.digests, count=2, increment=1, metric="accuracy",
+        higher_is_better=True, kind="keyed",
+    )  # fmt: skip
+    state = state_with(train=learned(keyed({"a": 1})).state_dict())
+    state["onward"]["learning"] = frozen({"holdouts": holdouts.state_dict()})
+    output.save(state, finished=True)
+    data = {"a": 1, "h": 7, "i": 80}
+    sources["same"] = Source(keyed(data), list(data))
+    sources["more"] = Source(keyed({**data, "b": 2}), [*data, "b"])
+    text = onward("data", "diff", output.url, "same").stdout
+    assert "no difference: 1 item, all known, 2 held out" in text
+    text = onward("data", "diff", output.url, "more").stdout
+    assert "1 added, 0 changed, 0 removed, 1 known, 2 held out" in text
+    assert "  + b\n" in text
+    assert as_json("data", "diff", output.url, "more")["held_out"] == 2
 
 
 def test_long_differences_are_cut_and_said_to_be(

@@ -34,6 +34,17 @@ def test_what_made_it_and_what_it_holds(onward: Onward, output: Output) -> None:
     assert "holds 44 B in 2 tensors" in text
 
 
+def test_a_long_curve_is_told_by_its_length(
+    onward: Onward, as_json: AsJson, output: Output
+) -> None:
+    """Hundreds of points are no text to read; `--json` has them."""
+    points = [[step, {"loss": 1.0 / step}] for step in range(1, 201)]
+    output.save(about={"learning": {"steps": 200, "curve": points}})
+    lines = onward("show", output.url).stdout.splitlines()
+    assert [line.split()[1:] for line in lines if "learning.curve" in line] == [["200", "points"]]
+    assert as_json("show", output.url)["about"]["learning"]["curve"] == points
+
+
 def test_json_says_where_every_tensor_is(as_json: AsJson, output: Output) -> None:
     first, second = output.chain(2)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 
 from onward.cli.data_ledgers import (
     SHOWN,
@@ -27,6 +28,8 @@ from onward.data.delta import Delta
 from onward.data.items import DIGEST_BYTES, Items
 from onward.data.ledger import Ledger
 from onward.errors import UsageError
+from onward.learning.evidence import evidence_of
+from onward.learning.holdouts import Holdouts
 from onward.repository import Repository
 
 
@@ -40,6 +43,8 @@ class _Compared:
     delta: Delta
     names: Sequence[str] | None
     items: Items
+    held_out: int = 0
+    """How many items no increment will learn, since they are in frozen holdouts."""
 
     def named(self, indices: Any, limit: int | None) -> list[str]:
         """The items' names as they are known: else their ids, or their numbers."""
@@ -74,7 +79,7 @@ def diff(
 
     With DATA, a folder or tables: what the next increment would find added, changed and removed
     since the newest checkpoint. Say how a table is keyed, and that folders are classes, as the
-    script does. A renamed or copied item is no difference.
+    script does. A renamed or copied item is no difference, nor is one that is held out.
 
     With two checkpoints: how the data of the second differs from that of the first. What is removed
     is known by its id alone.
@@ -94,12 +99,35 @@ def diff(
         pinned = settled(ledger)
         snapshot = snapshot_of(first, keys=keys, format_=format_, classes=classes)
         items = snapshot.identified
-        compared = _Compared(base, pinned, first, ledger.delta(items), snapshot.names, items)
+        delta, held_out = _without(_held_out(base, items), ledger.delta(items))
+        compared = _Compared(base, pinned, first, delta, snapshot.names, items, held_out)
     limit = None if everything else SHOWN
     if as_json:
         write_json(_document(compared, limit))
     else:
         write_lines(_lines(compared, limit))
+
+
+def _held_out(base: FoundLedgers, items: Items) -> npt.NDArray[np.bool_]:
+    """Which items are in holdouts that the checkpoint knows."""
+    holdouts = Holdouts()
+    frozen = evidence_of(base.found.repository, base.found.commit).holdouts
+    for name, holdout in frozen.items():
+        holdouts.freeze(
+            name, digests=holdout.digests, count=holdout.count, increment=holdout.increment,
+            metric=holdout.metric, higher_is_better=holdout.higher_is_better,
+            clusters=holdout.clusters, kind=holdout.kind,
+        )  # fmt: skip
+    if items.digests is None:
+        return np.zeros(items.count, np.bool_)
+    return holdouts.contains(items.digests)
+
+
+def _without(held: npt.NDArray[np.bool_], delta: Delta) -> tuple[Delta, int]:
+    """The delta without what is held out, and how many items that is."""
+    added, changed = (which[~held[which]] for which in (delta.added, delta.changed))
+    left_out = len(delta.added) + len(delta.changed) - len(added) - len(changed)
+    return replace(delta, added=added, changed=changed), left_out
 
 
 def _checkpoints(repository: Repository, first: str, second: str, loader: str) -> _Compared:
@@ -132,15 +160,17 @@ def _lines(compared: _Compared, limit: int | None) -> list[str]:
     label = f"checkpoint {base.label}"
     lines = [f"{clean(compared.what)} against {label}, step {base.commit.step:,}"]
     lines += unfinished_text(compared.pinned, label)
+    held_out = [f"{compared.held_out:,} held out"] if compared.held_out else []
     if delta.empty:
-        return [*lines, f"no difference: {count(len(delta.known), 'item')}, all known"]
+        rest = ", ".join(["all known", *held_out])
+        return [*lines, f"no difference: {count(len(delta.known), 'item')}, {rest}"]
     counts: dict[str, Sized] = {
         "added": delta.added,
         "changed": delta.changed,
         "removed": delta.removed,
     }
     shown = [f"{len(what):,} {name}" for name, what in counts.items()]
-    lines.append(", ".join([*shown, f"{len(delta.known):,} known"]))
+    lines.append(", ".join([*shown, f"{len(delta.known):,} known", *held_out]))
     if not len(delta.known) and compared.base.only().known:
         lines.append(
             "no item is known: is the data read as the script reads it (--key, --classes)?"
@@ -168,6 +198,7 @@ def _document(compared: _Compared, limit: int | None) -> dict[str, Any]:
             "removed": len(delta.removed),
             "known": len(delta.known),
         },
+        "held_out": compared.held_out,
         "added": compared.named(delta.added, limit),
         "changed": compared.named(delta.changed, limit),
         "removed": [] if counted else hexes(delta.removed, limit),

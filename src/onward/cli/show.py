@@ -104,6 +104,10 @@ def _metrics(found: Found) -> list[str]:
 def _about(found: Found) -> list[str]:
     about = dict(found.manifest.about)
     about.pop("saving", None)
+    learning = about.get("learning")
+    if isinstance(learning, Mapping) and isinstance(learning.get("curve"), list):
+        # Pictures show it; --json has it whole.
+        about["learning"] = {**learning, "curve": count(len(learning["curve"]), "point")}
     lines: list[str] = []
     for title in ("config", "data"):
         part = about.pop(title, None)
