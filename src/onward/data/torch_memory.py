@@ -85,7 +85,7 @@ def _joined(one: Any, other: Any) -> Any:
             return {key: _joined(value, other[key]) for key, value in one.items()}
         case tuple() if hasattr(one, "_fields"):
             return type(one)(*(_joined(a, b) for a, b in zip(one, other, strict=True)))
-        case tuple() | list() if one and isinstance(one[0], str):
+        case tuple() | list() if one and isinstance(one[0], str | bytes):
             return [*one, *other]
         case tuple() | list():
             return [_joined(a, b) for a, b in zip(one, other, strict=True)]
