@@ -144,9 +144,7 @@ def test_a_champion_that_stays_is_scored_on_what_was_frozen_since(tmp_path: Path
     assert open_repository(open_store(output)).history.aliases == {"champion": champion}
     verdict = train(output, 3, more=True)
     assert verdict is not None
-    assert {judged.name for judged in verdict.holdouts} == {"clouds", "more"}
-    assert verdict.verdict in ("no change", "better")
-    history = open_repository(open_store(output)).history
-    latest = history.latest()
-    assert latest is not None
-    assert history.aliases == {"champion": latest.checkpoint}
+    judged = {judged.name: judged.verdict for judged in verdict.holdouts}
+    assert judged.keys() == {"clouds", "more"}
+    assert "insufficient" not in judged.values()
+    assert judged["more"] == judged["clouds"]  # they are alike, and so are the scores

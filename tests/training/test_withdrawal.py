@@ -41,7 +41,10 @@ def test_what_is_gone_from_the_data_leaves_the_memory(
     gone = held & set(range(6))
     assert gone
     killed = increment(tmp_path, left, strategy=er(), stop=6, budget=3)
-    assert f"{len(gone)} withdrawn items left the replay memory" in capsys.readouterr().err
+    assert (
+        f"{len(gone)} items that are gone or changed left the replay memory"
+        in capsys.readouterr().err
+    )
     assert remembered(killed, range(20)) == held - gone
     resumed = increment(tmp_path, left, strategy=er(), budget=3)
     assert resumed.run.increment == 2
