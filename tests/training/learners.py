@@ -38,9 +38,7 @@ class Points(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 class Learner:
     """A linear model and its optimizer, alike every time."""
 
-    def __init__(
-        self, output: Any, *, outputs: int = 2, rate: float = 0.1, **options: Any
-    ) -> None:
+    def __init__(self, output: Any, *, outputs: int = 2, rate: float = 0.1, **options: Any) -> None:
         torch.manual_seed(0)
         self.model = nn.Linear(FEATURES, outputs)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=rate, momentum=0.9)

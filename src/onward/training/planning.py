@@ -41,9 +41,7 @@ class AskedPlan:
             raise UsageError(f"moments is {self.moments!r}", do='use "kept" or "reset"')
         epochs = self.retrain_epochs
         if epochs is not None and not (epochs > 0 and math.isfinite(epochs)):
-            raise UsageError(
-                f"retrain_epochs is {epochs}", do="give a finite number above zero"
-            )
+            raise UsageError(f"retrain_epochs is {epochs}", do="give a finite number above zero")
 
 
 @dataclass(frozen=True, slots=True)
