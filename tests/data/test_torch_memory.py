@@ -110,8 +110,7 @@ def test_rows_say_where_each_row_is_from(workers: int) -> None:
     fresh = [(torch.tensor([float(i)]), i) for i in range(12)]
     kept = [(torch.tensor([float(i)]), i) for i in range(100, 106)]
     loader = Loader(
-        fresh, seed=1, increment=2, batch_size=4, num_workers=workers,
-        persistent_workers=workers > 0,
+        fresh, seed=1, increment=2, batch_size=4, num_workers=workers
     )  # fmt: skip
     loader.attach(Slots(kept))
     loader.mix(np.arange(12, 18), 0.5)

@@ -63,7 +63,7 @@ def test_a_leak_is_refused_whichever_comes_first(tmp_path: Path, first: str) -> 
     before = newest(tmp_path).checkpoint
     learner = Learner(tmp_path).score()
     leaking = Points([40, 41, *HELD.ids])
-    with pytest.raises(errors.Leak) as caught:
+    with pytest.raises(errors.Leak) as caught:  # noqa: PT012 - whichever comes second
         if first == "loader":
             learner.loader(MORE)
             learner.run.holdout("test", leaking, ids=leaking.ids)
@@ -87,7 +87,7 @@ def test_what_an_earlier_increment_learned_leaks_too(
     hooks = "uniform" if strategy == "uniform" else learning.strategy("er", memory=8)
     learner = Learner(tmp_path, strategy=hooks).score()
     leaking, new = Points([3, 5, *HELD.ids]), Points(range(100, 116))
-    with pytest.raises(errors.Leak) as caught:
+    with pytest.raises(errors.Leak) as caught:  # noqa: PT012 - whichever comes second
         if first == "loader":
             learner.loader(new, only_new=True)
             learner.run.holdout("test", leaking, ids=leaking.ids)
@@ -103,7 +103,7 @@ def test_a_leak_under_a_resume_is_refused(tmp_path: Path, first: str) -> None:
     """An unfinished increment may have met these items."""
     increment(tmp_path, FIRST, stop=2)
     learner = Learner(tmp_path).score()
-    with pytest.raises(errors.Leak) as caught:
+    with pytest.raises(errors.Leak) as caught:  # noqa: PT012 - whichever comes second
         if first == "loader":
             learner.loader(FIRST)
         learner.run.holdout("test", Points(range(4)), ids=range(4))

@@ -324,7 +324,7 @@ def test_a_fixed_replay_with_a_memory_replays_from_the_memory(tmp_path: Path) ->
 
 @pytest.mark.parametrize("strategy", ["uniform", "er", "der++"])
 def test_the_bits_do_not_depend_on_workers(tmp_path: Path, strategy: str) -> None:
-    """Persistent ones or none, kept through a resume with another number; provenance too."""
+    """Some or none, through a resume with another number; provenance too."""
     found = []
     for output, (first, second) in {"none": (0, 0), "two": (2, 2), "mixed": (0, 2)}.items():
         rows = []
@@ -333,8 +333,7 @@ def test_the_bits_do_not_depend_on_workers(tmp_path: Path, strategy: str) -> Non
             workers = second if stop >= 0 or data is FIRST else first
             hooks = strategy if strategy == "uniform" else learning.strategy(strategy, memory=6)
             loading = {
-                "num_workers": workers, "persistent_workers": workers > 0,
-                "only_new": strategy != "uniform",
+                "num_workers": workers, "only_new": strategy != "uniform",
             }  # fmt: skip
             learner = increment(
                 tmp_path / output, data, strategy=hooks, stop=stop, budget=2, loading=loading

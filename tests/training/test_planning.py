@@ -45,7 +45,8 @@ def test_a_budget_of_seconds_ends(tmp_path: Path) -> None:
     learner = increment(tmp_path, FIRST, budget="0.2 s")
     assert learner.run.increment_step > 4
     assert newest(tmp_path).finished
-    assert min(learner.rates) > 0 and max(learner.rates) <= 0.1
+    assert min(learner.rates) > 0
+    assert max(learner.rates) <= 0.1
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_impossible_wishes_of_a_plan_are_refused(tmp_path: Path, asked: dict[str
 
 def test_a_plan_before_its_loader_is_refused(tmp_path: Path) -> None:
     """It says which call is missing."""
-    with pytest.raises(errors.UsageError, match="run.loader"):
+    with pytest.raises(errors.UsageError, match=r"run\.loader"):
         Learner(tmp_path).run.plan(1)
 
 
@@ -227,7 +228,8 @@ def test_accumulated_batches_count_as_rows_of_the_budget(tmp_path: Path) -> None
     learner.loader(Points(range(120)))
     plan = learner.run.plan("12 steps", accumulate=10)  # 480 rows hold each new item by chance
     assert plan.share == pytest.approx(20 / 120, abs=0.15)
-    assert plan.counts is not None and plan.counts.draws == 480
+    assert plan.counts is not None
+    assert plan.counts.draws == 480
     learner.run.close()
 
 
@@ -248,10 +250,11 @@ def test_a_small_budget_leaves_unmet_items_new(tmp_path: Path) -> None:
     second.run.close()
     met: set[int] = set()
     increments = 0
-    with pytest.raises(errors.NothingNew):
-        for increments in range(1, 12):
+    with pytest.raises(errors.NothingNew):  # noqa: PT012 - after some increments
+        while increments < 12:
             learner = increment(tmp_path, FIRST, budget="3 steps")
             met |= {row for rows in learner.rows for row in rows}
+            increments += 1
     assert met == set(range(16))
     assert 1 < increments < 6
 
