@@ -78,7 +78,7 @@ def train(output: str, strategy: str, *, kill_at: int = 0, increments: int = INC
         data = Blobs(range(classes.stop) if stateless else classes)
         run = onward.open(
             output, model=model, optimizer=optimizer, strategy=hooks(strategy),
-            save_every_steps=5, save_every_seconds=None,
+            save_every_steps=3, save_every_seconds=None,
         )  # fmt: skip
         run.scoring(lambda batch, m=model: m(batch[0]).argmax(1) == batch[1])
         loader = run.loader(

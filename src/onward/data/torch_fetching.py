@@ -133,6 +133,14 @@ class Fetcher:
         self._workers_seed.manual_seed(seed)
         return iter(self._loader)
 
+    def close(self) -> None:
+        """Ends persistent workers, which PyTorch would leave to the garbage collector."""
+        kept = getattr(self._loader, "_iterator", None)
+        if kept is not None:
+            assert self._loader is not None
+            self._loader._iterator = None
+            kept._shutdown_workers()
+
 
 class _Jobs(Sampler[Job]):
     """The jobs of the iteration that is about to begin; persistent workers outlive iterations."""

@@ -66,6 +66,9 @@ class PositionedLoader(ABC):
         if self.batches_taken == first and self.on_first_batch is not None:
             self.on_first_batch()
 
+    def close(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Ends data workers that were kept. The loader may be iterated again: it starts others."""
+
     def state_dict(self) -> dict[str, Any]:
         """The position, and the settings on which its meaning depends."""
         return {

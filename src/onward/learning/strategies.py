@@ -16,7 +16,7 @@ from onward.learning.asymmetric import AsymmetricCrossEntropy
 from onward.learning.distillation import Distillation
 from onward.learning.ewc import OnlineEWC
 from onward.learning.gdumb import GDumb
-from onward.learning.hooks import Hook
+from onward.learning.hooks import Hook, Sampler
 from onward.learning.logits import LogitReplay
 from onward.learning.memory import Memory, Policy
 from onward.learning.replay import MemoryReplay, NoReplay, UniformReplay
@@ -152,7 +152,36 @@ def hooks_of(chosen: str | Hook | Sequence[Hook]) -> list[Hook]:
     """
     if isinstance(chosen, Hook):
         return [chosen]
-    return strategy(chosen) if isinstance(chosen, str) else list(chosen)
+    if isinstance(chosen, str):
+        return strategy(chosen)
+    return _checked(list(chosen) if isinstance(chosen, Sequence) else [chosen])
+
+
+def _checked(given: list[Any]) -> list[Hook]:
+    hooks: list[Hook] = []
+    for hook in given:
+        if not isinstance(hook, Hook):
+            raise UsageError(
+                f"a {type(hook).__name__} is no hook of a strategy",
+                do='give a name such as strategy="uniform", or a list of hooks of onward.learning',
+            )
+        hooks.append(hook)
+    names = [hook.name for hook in hooks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"the strategy has two hooks called {', '.join(twice)}",
+            why="the state of each is kept under its name",
+            do="give each of them another name=",
+        )
+    samplers = [hook.name for hook in hooks if isinstance(hook, Sampler)]
+    if len(samplers) > 1:
+        raise UsageError(
+            f"the strategy has {len(samplers)} samplers: {', '.join(samplers)}",
+            why="one decides what is in the batch",
+            do="keep one of them",
+        )
+    return hooks
 
 
 def caveat(hooks: Iterable[Hook], *, new_classes: bool) -> str:

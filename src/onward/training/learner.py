@@ -48,7 +48,7 @@ class Learner:
         seed: int,
         say: Callable[[str], None],
     ) -> None:
-        self.hooks = _checked(hooks)
+        self.hooks = list(hooks)
         self.sampler = next((h for h in self.hooks if isinstance(h, Sampler)), UniformReplay())
         if self.sampler not in self.hooks:
             self.hooks.append(self.sampler)
@@ -256,28 +256,3 @@ class Learner:
             return slots + self._lessons.first_slot
         old: Indices = self._loader.old
         return old
-
-
-def _checked(hooks: Sequence[Hook]) -> list[Hook]:
-    for hook in hooks:
-        if not isinstance(hook, Hook):
-            raise UsageError(
-                f"a {type(hook).__name__} is no hook of a strategy",
-                do='give a name such as strategy="er", or a list of hooks of onward.learning',
-            )
-    names = [hook.name for hook in hooks]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(
-            f"the strategy has two hooks called {', '.join(twice)}",
-            why="the state of each is kept under its name",
-            do="give each of them another name=",
-        )
-    samplers = [hook.name for hook in hooks if isinstance(hook, Sampler)]
-    if len(samplers) > 1:
-        raise UsageError(
-            f"the strategy has {len(samplers)} samplers: {', '.join(samplers)}",
-            why="one decides what is in the batch",
-            do="keep one of them",
-        )
-    return list(hooks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import blake3
 import numpy as np
@@ -246,6 +246,11 @@ class Loaders:
                 self._marks[name] = _position(loader)
                 self._teaching[name] = loader
 
+    def close(self) -> None:
+        """Nothing more will be loaded."""
+        for loader in self._loaders.values():
+            loader.close()
+
     def learn(self) -> None:
         """The increment is over: what its budget met is known now, the rest stays new."""
         for name, ledger in self._ledgers.items():
@@ -351,7 +356,25 @@ def _items_of(
         if isinstance(found, DataSnapshot):
             return found.identified, found.names
     items = identify(dataset, otherwise if ids is None else ids)
-    return items, None
+    named = not isinstance(ids, str) and hasattr(ids, "__len__")
+    return items, _Shown(ids) if named else None
+
+
+class _Shown(Sequence[str]):
+    """Ids as text, each made when it is asked for."""
+
+    def __init__(self, ids: Sequence[Any]) -> None:
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[str]: ...
+    def __getitem__(self, at: int | slice) -> str | Sequence[str]:
+        return _Shown(self._ids[at]) if isinstance(at, slice) else str(self._ids[at])
 
 
 def _changes_of(ledger: Ledger) -> dict[str, int]:

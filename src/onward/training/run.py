@@ -327,9 +327,11 @@ class Run:
         as before afterwards, so that how often a run is evaluated does not change what it learns.
         """
         randomness = self._framework.capture_randomness()
-        with self._framework.evaluating(self._objects):
-            found = function()
-        self._framework.restore_randomness(randomness)
+        try:
+            with self._framework.evaluating(self._objects):
+                found = function()
+        finally:
+            self._framework.restore_randomness(randomness)
         prefix = f"{name}_" if name else ""
         values = {prefix + key: number(value, key) for key, value in found.items()}
         self._metrics.remember(values)
@@ -408,6 +410,7 @@ class Run:
             if self._pusher is not None:
                 stack.callback(self._pusher.finish)
             stack.callback(self._saves.saver.close)
+            stack.callback(self._loaders.close)
             self._saves.settle(wait=True)
 
     def __enter__(self) -> Self:

@@ -255,10 +255,11 @@ def _judging(
 ) -> Judging:
     def without_a_trace(function: Callable[[], Any]) -> Any:
         randomness = framework.capture_randomness()
-        with framework.evaluating(objects):
-            found = function()
-        framework.restore_randomness(randomness)
-        return found
+        try:
+            with framework.evaluating(objects):
+                return function()
+        finally:
+            framework.restore_randomness(randomness)
 
     judging = Judging(increment=beginning.increment, margin=margin, evaluate=without_a_trace)
     judging.champion = crown.evidence
