@@ -4,6 +4,7 @@ python -m examples.data.fashion_mnist DATA --parts 5    # later --parts 6, or
 python -m examples.data.mnist DATA --digits 0 1 2 3     # later --digits 0 1 2 3 4 5
 onward run examples/vision.py --data DATA --output OUT
 
+New classes want more steps than more of the same: … -- --budget "0.2 x retrain"
 Where old files are deleted once they are learned: … -- --strategy der++ --memory 1000
 """
 

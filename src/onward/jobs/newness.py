@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from onward.data.provenance import described_ledgers
 from onward.errors import Damaged, NewerFormat, NothingNew
-from onward.repository import Repository
+from onward.repository import Manifest, Repository
 from onward.training.opening import Asked
 
 
 def learned_snapshot(repository: Repository | None) -> str | None:
-    """The data snapshot that the newest checkpoint was trained on, if it tells."""
+    """The data snapshot of which the newest checkpoint learned all, if it tells.
+
+    Of a resumed increment the script saw data that came after it had begun, and a small budget may
+    not have met every item: then there is something to learn, although the files are the same.
+    """
     latest = repository.history.latest() if repository is not None else None
     if repository is None or latest is None:
         return None
     try:
-        found = repository.manifest(latest).about.get("data_snapshot")
+        manifest = repository.manifest(latest)
     except (Damaged, NewerFormat):
         return None  # whoever decides how to begin will say so
-    return found if isinstance(found, str) else None
+    found = manifest.about.get("data_snapshot")
+    return found if isinstance(found, str) and not _left_items(manifest) else None
+
+
+def _left_items(manifest: Manifest) -> bool:
+    """Whether a loader had, or may have had, items that are neither learned nor held out."""
+    told = manifest.about.get("data")
+    for name, ledger in described_ledgers(manifest).items():
+        facts = told.get(name) if isinstance(told, Mapping) else None
+        facts = facts if isinstance(facts, Mapping) else {}
+        counts = [facts.get("items"), ledger.get("known"), facts.get("held_out", 0)]
+        if not all(type(count) is int for count in counts):
+            return True  # the script looks for itself
+        items, known, held_out = counts
+        pinned = ledger.get("pinned")
+        if isinstance(pinned, Mapping) and not pinned.get("again"):
+            known += pinned.get("count", 0)
+        if items > known + held_out:
+            return True
+    return False
 
 
 def nothing_new(asked: Asked, repository: Repository | None, snapshot: str) -> NothingNew | None:
