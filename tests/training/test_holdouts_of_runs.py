@@ -11,9 +11,6 @@ import pytest
 import torch
 
 from onward import errors, learning
-from onward.learning.champion import move_champion
-from onward.repository import open_repository
-from onward.stores import open_store
 
 from .learners import Learner, Points, history, increment, newest, scores
 
@@ -267,8 +264,6 @@ def test_the_champion_is_challenged_and_the_verdict_stands_in_the_log(tmp_path: 
     """A model that lost what the champion knew is a regression, in the log and from `finish`."""
     held = Points(range(1000, 1400))
     increment(tmp_path, FIRST, budget=20, scored=True, before=give("test", held))
-    repository = open_repository(open_store(str(tmp_path)))
-    move_champion(repository, newest(tmp_path).checkpoint, expected=None)
     learner = Learner(tmp_path, rate=1.0, strategy="none").score()
     learner.run.holdout("test", held, ids=held.ids)
     spoilt = Points(range(100, 124))

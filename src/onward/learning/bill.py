@@ -3,14 +3,14 @@
 Steps and bytes come from the log, which knows every checkpoint that there ever was. Samples and
 seconds are told by manifests; of checkpoints that are gone they are known only as far as a later
 one includes them. A full retrain is *measured* where an audit trained one, *scaled* where an audit
-trained on a sample, else *estimated*: its planned steps at this increment's seconds per step.
+trained on a sample, else *estimated*: its planned steps at the best pace of any increment.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from onward.learning.rounds import Round, rounds
@@ -136,8 +136,28 @@ def make_bill(history: History, told: Mapping[str, Told]) -> Bill:
     >>> make_bill(History(), {}).increments
     ()
     """
-    bills = tuple(_increment(its, history, told) for its in rounds(history))
+    bills = _at_the_best_pace([_increment(its, history, told) for its in rounds(history)])
     return Bill(bills, {name: _total(name, bills) for name in FIELDS})
+
+
+def _at_the_best_pace(bills: list[IncrementBill]) -> tuple[IncrementBill, ...]:
+    """Estimates at the fewest seconds per step that any increment of the output needed.
+
+    A short increment is mostly its beginning: its own pace would flatter it beside a long retrain.
+    """
+    paces = [
+        bill.used.seconds / bill.used.steps
+        for bill in bills
+        if bill.used.steps and bill.used.seconds and "seconds" not in bill.used.at_least
+    ]
+    if not paces:
+        return tuple(bills)
+    return tuple(
+        replace(bill, retrain=replace(bill.retrain, seconds=bill.retrain.steps * min(paces)))
+        if bill.basis == "estimated" and bill.retrain.steps is not None
+        else bill
+        for bill in bills
+    )
 
 
 def gaps(ours: Commit, audit: Audit) -> tuple[Gap, ...]:
