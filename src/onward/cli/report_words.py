@@ -49,7 +49,7 @@ class Words:
     nothing_compared: str = "No increment's full retrain is known yet."
     no_increment: str = "This output holds no checkpoint yet; a training run makes the first."
     note_estimated: str = (
-        "~ estimated: the retrain's planned steps, at this increment's time and bytes per step"
+        "~ estimated: the retrain's planned steps, at the best pace of any increment"
     )
     note_scaled: str = "~ scaled: an audit on a sample, as if its cost grew with the data"
     note_unknown: str = (
