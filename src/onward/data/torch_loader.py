@@ -220,11 +220,13 @@ class Loader(PositionedLoader):
         batches = self._mixed.batches(start + first, start + len(self))
         if not len(self._old) or self._old[-1] < self.first_slot:
             return batches
-        return (sorted(batch, key=self._is_slot) for batch in batches)
+        return map(self._slots_last, batches)
 
-    def _is_slot(self, index: int) -> bool:
-        # Sorting keeps the order of equals: slots come last, where they are put beside the rest.
-        return index >= self.first_slot
+    def _slots_last(self, batch: list[int]) -> list[int]:
+        # There they are put beside the rest. Two passes take half the time of sorting.
+        first = self.first_slot
+        new = [index for index in batch if index < first]
+        return new + [index for index in batch if index >= first]
 
     def _extra_state(self) -> dict[str, Any]:
         return {"cut_short": dict(self._cut_short)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -49,7 +50,8 @@ class WithMemory:
 
     def load(self, indices: list[int], collate_fn: Callable[[list[Any]], Any]) -> Any:
         """The batch of these numbers, those of slots last."""
-        count = sum(index < self._items for index in indices)
+        # Slots come last: found by halving, not by looking at each.
+        count = bisect_left(indices, True, key=self._is_slot)
         slots = [index - self._items for index in indices[count:]]
         fresh = self._fresh(indices[:count])
         collated = not isinstance(fresh, list)
@@ -63,6 +65,9 @@ class WithMemory:
         if remembered is None:
             remembered = default_collate([self._slots.sample(slot) for slot in slots])
         return _joined(fresh, remembered) if count else remembered
+
+    def _is_slot(self, index: int) -> bool:
+        return index >= self._items
 
     def _fresh(self, indices: list[int]) -> Any:
         """Items of the dataset: a list of them, or a whole batch if it gives such."""

@@ -71,6 +71,11 @@ class LogitReplay(Penalty, Observer):
         width = _width(outputs, least=int(counts.max()))
         logits = self._logits.read(slots)
         shared = min(width, logits.shape[1])
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        if last - first == len(rows) and (counts == width).all():
+            # As a loader of Onward's gives them: one block, and all answers whole.
+            off = outputs[first:last] - maths.tensor(logits, like=outputs)
+            return (off * off).mean() * self._alpha
         # All rows with a weight each, rather than rows picked on the device: fewer kernels, and
         # the same ones whatever a batch holds. What did not exist has the weight zero.
         targets = np.zeros((batch.size, width), np.float32)

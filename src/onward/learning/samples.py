@@ -74,8 +74,8 @@ class Samples:
         None where samples differ in form or shape, or where only the framework can tell what comes
         out (text, None); then they must be collated one by one.
         """
-        forms = np.unique(self._form_of[slots])
-        if len(forms) != 1 or forms[0] < 0:
+        forms = self._form_of[slots]
+        if not len(forms) or forms[0] < 0 or (forms != forms[0]).any():
             return None
         form = self._forms[int(forms[0])]
         return _batched(form, "", self._columns, slots, tensor)

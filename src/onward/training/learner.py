@@ -181,9 +181,11 @@ class Learner:
 
     def penalty(self, loader: Any, outputs: Any) -> Any:
         """The sum of all penalties for the batch that `loader` handed out last."""
+        if not self._penalties:
+            return 0.0
         batch = as_batch(loader.batch, self.reading, rows=loader.rows, first_slot=loader.first_slot)
         shape = getattr(outputs, "shape", None)
-        if self._penalties and shape is not None and tuple(shape[:1]) != (batch.size,):
+        if shape is not None and tuple(shape[:1]) != (batch.size,):
             # One row would be broadcast over all, and be a wrong number instead of an error.
             raise UsageError(
                 f"the outputs have shape {list(shape)}, and the batch has {batch.size} rows",
