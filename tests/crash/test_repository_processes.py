@@ -162,7 +162,8 @@ def test_many_processes_claim_and_save_at_once(folder: Path) -> None:
         acknowledged = {int(line) for line in told}
 
     assert set(codes) <= {_SAVED, _FENCED}
-    assert codes.count(_SAVED) == 1
+    # A process that is slow to claim fences nobody who was through before.
+    assert codes.count(_SAVED) >= 1
     found = look(store)
     assert found.checkpoints.keys() == acknowledged
     assert found.generation == processes == records_of(store).count("claim")
