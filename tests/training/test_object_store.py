@@ -168,3 +168,27 @@ def test_a_save_waits_for_pushes_to_make_room(
     assert verify(remote, every_byte=True).intact
     (folder,) = working_copies(url)
     assert sum(path.stat().st_size for path in folder.glob("onward/packs/*")) <= limit
+
+
+def test_the_champion_of_an_output_in_a_bucket_is_challenged_from_another_machine(
+    seaweedfs: S3Server, machine: Callable[[str], None]
+) -> None:
+    """Its evidence is read where it is; the name moves there, and a memory comes along."""
+    from tests.training.test_champion import train as train_scored
+
+    url = seaweedfs.url("champion")
+    machine("one")
+    assert train_scored(url, 1) is None
+    remote = open_repository(seaweedfs.store("champion"))
+    first = remote.history.latest()
+    assert first is not None
+    assert remote.history.aliases == {"champion": first.checkpoint}
+    machine("two")
+    verdict = train_scored(url, 2)
+    assert verdict is not None
+    assert verdict.passed
+    remote = open_repository(seaweedfs.store("champion"))
+    second = remote.history.latest()
+    assert second is not None
+    assert second.increment == 2
+    assert remote.history.aliases == {"champion": second.checkpoint}
