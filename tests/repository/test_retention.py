@@ -224,6 +224,18 @@ def test_deciding_again_drops_nothing_more(history: History, rules: Retention) -
     assert decide(some, rules).goes == decision.goes[1::2]
 
 
+def test_what_is_not_a_number_is_never_the_best() -> None:
+    """Neither alone nor beside numbers, from either end."""
+    history = _history(_commit(1, 1, metrics={"loss": math.nan}))
+    assert history.best("loss", lowest=True) is None
+    history = _history(
+        *(_commit(n, n, metrics={"loss": s}) for n, s in enumerate((math.nan, 2.0, math.nan), 1))
+    )
+    best = history.best("loss", lowest=False)
+    assert best is not None
+    assert best.metrics == {"loss": 2.0}
+
+
 @given(_histories(), _RULES)
 def test_each_rule_keeps_what_it_says(history: History, rules: Retention) -> None:
     """The last k; something at each milestone that was passed; nothing better than the best."""

@@ -178,7 +178,7 @@ class History:
     def best(self, metric: str, *, lowest: bool) -> Commit | None:
         """The checkpoint with the best value of `metric`; the newer one of equals."""
         having = [(c.metrics.get(metric), c) for c in self.live()]
-        scored = [(value, c) for value, c in having if value is not None]
+        scored = [(v, c) for v, c in having if v is not None and v == v]  # not a number is no best
         if not scored:
             return None
         value = (min if lowest else max)(value for value, _ in scored)
