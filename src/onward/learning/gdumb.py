@@ -10,7 +10,7 @@ import numpy as np
 from onward.errors import Mismatch, UsageError
 from onward.learning.hooks import Counts, Lessons, Observer, Sampler, Setting, Transform
 from onward.learning.memory import Memory
-from onward.learning.replay import check_version
+from onward.learning.versions import accepted
 
 _VERSION = 1
 
@@ -83,7 +83,7 @@ class GDumb(Sampler, Observer, Transform):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Becomes what `state_dict` once returned."""
-        check_version(state_dict, self.name)
+        accepted(state_dict, self.name, version=_VERSION)
         self.memory.load_state_dict(state_dict["memory"])
 
     def describe(self) -> str:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from onward.data.mixing import planned_share
-from onward.errors import NewerFormat, UsageError
+from onward.errors import UsageError
 from onward.learning.hooks import Counts, Lessons, Observer, Sampler, Setting
 from onward.learning.memory import Memory, Policy
+from onward.learning.versions import accepted
 
 _VERSION = 1
 
@@ -24,7 +25,7 @@ class _Stateless(Sampler):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Refuses what a newer Onward wrote."""
-        check_version(state_dict, self.name)
+        accepted(state_dict, self.name, version=_VERSION)
 
 
 class UniformReplay(_Stateless):
@@ -138,7 +139,7 @@ class MemoryReplay(Sampler, Observer):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Becomes what `state_dict` once returned."""
-        check_version(state_dict, self.name)
+        accepted(state_dict, self.name, version=_VERSION)
         self.memory.load_state_dict(state_dict["memory"])
 
     def describe(self) -> str:
@@ -152,13 +153,3 @@ def checked_share(share: Literal["uniform"] | float) -> Literal["uniform"] | flo
     if isinstance(share, str) or not 0.0 <= share <= 1.0:
         raise UsageError(f"a share of {share!r} new items", do='give "uniform", or one in 0 … 1')
     return float(share)
-
-
-def check_version(state_dict: Mapping[str, Any], name: str) -> None:
-    """Raises `NewerFormat` for a sampler's state that this Onward cannot know."""
-    if state_dict["version"] > _VERSION:
-        raise NewerFormat(
-            f"the state of {name} has version {state_dict['version']}, this Onward knows "
-            f"{_VERSION}",
-            do="update Onward",
-        )

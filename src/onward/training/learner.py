@@ -28,7 +28,6 @@ from onward.training.lessons import LoaderLessons, as_batch
 from onward.training.remembered import Remembered
 
 _VERSION = 1
-_LEAST_OLD = 0.5
 
 
 class Learner:

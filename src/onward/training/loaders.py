@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onward.data.content import identify
+from onward.data.delta import nothing_new
 from onward.data.items import DIGEST_BYTES, Digests, Items
 from onward.data.ledger import Ledger
 from onward.data.order import derive_seed
@@ -344,7 +345,9 @@ class Loaders:
         if counts and all(
             self._saved.get(name, {}).get("items") == count for name, count in counts.items()
         ):
-            raise nothing_new("every dataset has as many items as when the model was finished")
+            error = nothing_new("every dataset has as many items as when the model was finished")
+            print(f"onward: {error}", flush=True)
+            raise error
 
 
 def _items_of(
@@ -421,13 +424,3 @@ def _labels_of(dataset: Any, labels: Any, count: int) -> npt.NDArray[np.int64] |
 
 def _position(loader: Any) -> tuple[int, int]:
     return loader.epoch, loader.batches_taken
-
-
-def nothing_new(why: str) -> NothingNew:
-    error = NothingNew(
-        "nothing new to learn",
-        why=why,
-        do="add data and run the same command, or train again on the same with --continue",
-    )
-    print(f"onward: {error}", flush=True)
-    return error
