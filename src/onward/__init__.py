@@ -30,7 +30,7 @@ _HOMES = {
 }
 
 
-_ROOMS = ("data", "learning")
+_ROOMS = ("data", "learning", "trainers")
 """Packages with public names of their own, such as `onward.data.Table`."""
 
 

@@ -218,24 +218,35 @@ class Run:
         if self.verb == "resume" and self._learning.is_over(self.epoch, self.increment_step):
             self._reporter.say(f"the budget of {self._learning.budget} is spent already")
         for epoch in left:
-            self._loaders.begin_epoch(epoch)
-            if not self._loaders.mid_epoch():
-                self._apply_randomness()
-            self._in_epoch = True
-            self._shown_epoch = epoch
+            self.enter_epoch(epoch)
             yield epoch
-            self._in_epoch = False
-            # With gradients accumulated beyond the epoch's end, the next step's save is the first
-            # that can hold all of the state.
-            settled = self._between_steps and self._loaders.settled()
-            self.counters.epoch = epoch + 1
-            self._loaders.end_epoch(epoch + 1)
-            if settled and (self._saves.policy.every_epoch or self._saves.wanted):
-                # The next step is in the next epoch: this save waits for its turn.
-                self._saves.saver.let_pass()
-                self._saves.settle()
-                self._saves.soon(self._saves.wanted or f"end of epoch {epoch + 1}")
-            self._obey_signal()
+            self.leave_epoch()
+
+    def enter_epoch(self, epoch: int) -> None:
+        """The loop begins an epoch of this increment, from 0, or goes on within it.
+
+        For trainers that own the loop of epochs; a script's own loop takes them from `epochs`.
+        """
+        self._loaders.begin_epoch(epoch)
+        if not self._loaders.mid_epoch():
+            self._apply_randomness()
+        self._in_epoch = True
+        self._shown_epoch = epoch
+
+    def leave_epoch(self) -> None:
+        """The loop has ended the epoch that it entered: saves if that is due, obeys SIGTERM."""
+        self._in_epoch = False
+        # With gradients accumulated beyond the epoch's end, the next step's save is the first
+        # that can hold all of the state.
+        settled = self._between_steps and self._loaders.settled()
+        self.counters.epoch = following = self._shown_epoch + 1
+        self._loaders.end_epoch(following)
+        if settled and (self._saves.policy.every_epoch or self._saves.wanted):
+            # The next step is in the next epoch: this save waits for its turn.
+            self._saves.saver.let_pass()
+            self._saves.settle()
+            self._saves.soon(self._saves.wanted or f"end of epoch {following}")
+        self._obey_signal()
 
     def step(self, **metrics: Any) -> None:
         """One optimizer step is done: counts, records metrics, saves when due, obeys SIGTERM.
