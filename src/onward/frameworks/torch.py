@@ -20,12 +20,12 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from onward.errors import Unstorable
 from onward.frameworks import torch_growth, torch_modules, torch_optimizers
 from onward.frameworks.growth import Tables, grown_module
 from onward.frameworks.torch_modules import unwrap
 from onward.frameworks.torch_randomness import capture_randomness, restore_randomness
 from onward.frameworks.torch_tensors import freeze, moved_like, thaw
+from onward.frameworks.values import check_stateful
 
 __all__ = [
     "after_optimizer_step",
@@ -323,11 +323,4 @@ def _differences_in_kind(live: LRScheduler | torch.Generator, stored: Any, key: 
 
 
 def _check_stateful(thing: Any, key: str) -> None:
-    verbs = (getattr(thing, verb, None) for verb in ("state_dict", "load_state_dict"))
-    if isinstance(thing, type) or not all(callable(verb) for verb in verbs):
-        raise Unstorable(
-            f"{key}= is a {type(thing).__module__}.{type(thing).__qualname__}",
-            why="it is no module, optimizer, scheduler or generator, and has no state_dict() and "
-            "load_state_dict()",
-            do=f"leave {key}= out, or give its class these two methods",
-        )
+    check_stateful(thing, key, kinds="module, optimizer, scheduler or generator")
