@@ -11,7 +11,10 @@ from onward.frameworks.base import Framework, Stateful, Tagged, TensorLeaf
 
 __all__ = ["Framework", "Stateful", "Tagged", "TensorLeaf", "framework_for", "load_framework"]
 
-_FRAMEWORKS = {"torch": "onward.frameworks.torch"}
+_FRAMEWORKS = {
+    "torch": "onward.frameworks.torch",
+    "mindspore": "onward.frameworks.mindspore",
+}
 
 
 def framework_for(objects: Iterable[Any]) -> Framework:

@@ -104,6 +104,16 @@ class Stateful(Protocol):
         """Becomes what `state_dict` once returned."""
 
 
+class CountedRandomness(Stateful, Protocol):
+    """Layers that draw random numbers in a way that can only be counted, not read."""
+
+    def at_step(self, step: int) -> None:
+        """So many optimizer steps of the model's life are done."""
+
+    def uncounted(self) -> list[str]:
+        """The layers whose numbers are out of reach, so that a resume is not exact for them."""
+
+
 class Framework(Protocol):
     """The verbs that every framework's file offers (`frameworks/torch.py` and its equals)."""
 
@@ -183,6 +193,20 @@ class Framework(Protocol):
         """Has `call` called before each step of `value`; returns what ends that.
 
         None if `value` is not an optimizer of this framework.
+        """
+
+    def optimizer_steps(self, value: Any) -> int | None:
+        """How many steps an optimizer has counted by itself.
+
+        None for one that tells through `after_optimizer_step`, or neither counts nor tells.
+        """
+
+    def counted_randomness(
+        self, objects: Mapping[str, Any], derive_seed: Callable[[str, int], int]
+    ) -> CountedRandomness | None:
+        """What draws random numbers inside of layers; None where the generators are all there is.
+
+        `derive_seed(path, block)` gives 64 bits.
         """
 
     def learning_rates(self, value: Any) -> list[float]:

@@ -32,6 +32,7 @@ __all__ = [
     "before_optimizer_step",
     "capture",
     "capture_randomness",
+    "counted_randomness",
     "destinations",
     "differences",
     "differences_for_new_budget",
@@ -44,6 +45,7 @@ __all__ = [
     "learning_rates",
     "name",
     "names_of_weights",
+    "optimizer_steps",
     "restore",
     "restore_for_new_budget",
     "restore_randomness",
@@ -241,6 +243,16 @@ def before_optimizer_step(value: Any, call: Callable[[], None]) -> Callable[[], 
         call()
 
     return value.register_step_pre_hook(before_step).remove
+
+
+def optimizer_steps(value: Any) -> int | None:
+    """None: PyTorch's optimizers tell through hooks."""
+    return None
+
+
+def counted_randomness(objects: Objects, derive_seed: Callable[[str, int], int]) -> None:
+    """None: every layer draws from generators that can be read and set."""
+    return None
 
 
 def learning_rates(value: Any) -> list[float]:

@@ -59,6 +59,11 @@ class Loaders:
         self._marks: dict[str, tuple[int, int]] = {}
         self._teaching: dict[str, Any] = {}
 
+    @property
+    def seed(self) -> int:
+        """What the order of samples follows from; an unfinished increment's own, once restored."""
+        return self._seed
+
     # Making them.
 
     def own(

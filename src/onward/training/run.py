@@ -23,6 +23,7 @@ from onward.training.counters import Counters
 from onward.training.crown import Crown
 from onward.training.judging import Scoring
 from onward.training.lag import lag_text
+from onward.training.layers import LAYERS, LayerRandomness
 from onward.training.learning import Learning
 from onward.training.loaders import Loaders
 from onward.training.metrics import Metrics, number
@@ -86,6 +87,7 @@ class Run:
         self._shown_epoch = 0  # for people, to whom an epoch's end still belongs to it
         self._metrics = Metrics()
         self._watch = Watch(framework, self._objects)
+        self._layers = LayerRandomness(framework, self._objects, loaders, say=reporter.say)
         self._between_steps = True
         self._in_epoch = False
         self._pending_randomness: Mapping[str, Any] | None = None
@@ -263,6 +265,7 @@ class Run:
         self._between_steps = True
         self.counters.global_step += 1
         self.counters.increment_step += 1
+        self._layers.after_step(self.global_step)
         self._loaders.consumed()
         self._watch.look_at_rates()
         self._learning.after_step(steps=self.increment_step, metrics=self._metrics.latest)
@@ -447,8 +450,9 @@ class Run:
         """Starts listening: signals, optimizers, the save interval."""
         self._signals.install()
         self._watch.begin(self._saves.saver.let_change)
-        if not self._watch.sees_steps:
+        if not self._watch.sees_beginnings:
             self._saves.saver.at_once = True  # nobody would wait before parameters change
+        self._layers.begin(self.global_step)
         self._saves.policy.saved(step=self.global_step, now_s=monotonic_s())
         self._loaders.on_first_batch = self._apply_randomness
         self._loaders.on_wait = self._on_wait
@@ -477,6 +481,8 @@ class Run:
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
         """Sets the generators when the loop gets to where the checkpoint was taken."""
         self._pending_randomness = tree
+        if self.verb == "resume":
+            self._layers.restored = tree.get(LAYERS)
 
     # Details.
 
@@ -502,7 +508,8 @@ class Run:
         state = self._framework.capture({**self._objects, OWN: self.counters})
         # While a restored position has not been reached, the checkpoint's generators are pending.
         pending = self._pending_randomness
-        state[RANDOMNESS] = pending if pending is not None else self._framework.capture_randomness()
+        randomness = pending if pending is not None else self._framework.capture_randomness()
+        state[RANDOMNESS] = {**randomness, **self._layers.state_dict()}
         return state
 
     def _take(self, reason: str, finished: bool) -> tuple[dict[str, Any], Facts]:

@@ -18,10 +18,13 @@ class Watch:
         self._objects = objects
         self._ends: list[Callable[[], None]] = []
         self._stepped = False
+        self._counted: list[int] = []
         self._best_rate = 0.0
         self._looked = 0
         self.sees_steps = False
-        """Whether some optimizer tells when it steps."""
+        """Whether some optimizer tells when it has stepped, or counts its steps."""
+        self.sees_beginnings = False
+        """Whether some optimizer tells before it steps."""
 
     def begin(self, before_step: Callable[[], None]) -> None:
         """From here on, `before_step` is called right before any of them changes parameters."""
@@ -32,7 +35,9 @@ class Watch:
             ):
                 if end is not None:
                     self._ends.append(end)
-        self.sees_steps = bool(self._ends)
+        self._counted = self._count()
+        self.sees_beginnings = bool(self._ends)
+        self.sees_steps = bool(self._ends) or bool(self._counted)
 
     def end(self) -> None:
         """Nothing is called any more."""
@@ -59,6 +64,9 @@ class Watch:
     def take_step(self) -> bool:
         """Whether some optimizer has stepped since this was last asked."""
         stepped, self._stepped = self._stepped, False
+        if self._counted:
+            before, self._counted = self._counted, self._count()
+            stepped = stepped or before != self._counted
         return stepped
 
     def look_at_rates(self) -> None:
@@ -74,6 +82,10 @@ class Watch:
     def learned_nothing(self) -> bool:
         """Whether every learning rate that was seen was zero."""
         return bool(self._looked) and self._best_rate == 0.0
+
+    def _count(self) -> list[int]:
+        counts = map(self._framework.optimizer_steps, self._objects.values())
+        return [count for count in counts if count is not None]
 
     def _on_step(self) -> None:
         self._stepped = True
