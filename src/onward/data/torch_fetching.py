@@ -8,66 +8,31 @@ generators are given back as they were, so that dropout does not depend on that 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from onward.data import python_random
+from onward.data.isolation import Isolated
 from onward.data.torch_memory import WithMemory
 
 Job = tuple[int, Any]
 """A batch to load: its seed, and the indices (or the one index) of what it holds."""
 
 
-class Isolated:
-    """Runs code on its own randomness, and leaves the program's as it was.
+class TorchIsolated(Isolated):
+    """With PyTorch's generator of the host. Devices keep theirs: training runs there."""
 
-    One thing is not given back: the spare Gaussian number that NumPy's legacy generator keeps after
-    an odd number of draws. Reading it takes 60 µs, which is too much per batch; instead,
-    `forget_spare_gaussian` drops it before every batch, in every mode of loading alike.
-    """
+    def seed_all(self, seed: int) -> None:
+        super().seed_all(seed)
+        torch.default_generator.manual_seed(seed)
 
-    def __init__(self) -> None:
-        # Swapping NumPy's bit generator takes 1 µs, saving and restoring its state takes 120.
-        self._numpy = np.random.MT19937(0)
-        self._seed = 0
-        self._saved: tuple[Any, Any, torch.Tensor] | None = None
+    def _save_own(self) -> torch.Tensor:
+        return torch.default_generator.get_state()
 
-    def seeded(self, seed: int) -> Isolated:
-        """While entered, every global random generator continues from `seed`."""
-        self._seed = seed
-        return self
-
-    def __enter__(self) -> None:
-        host = torch.default_generator.get_state()
-        self._saved = (python_random.save(), get_bit_generator(), host)
-        set_bit_generator(self._numpy)
-        seed_generators(self._seed)
-
-    def __exit__(self, *error: object) -> None:
-        assert self._saved is not None
-        python, numpy, host = self._saved
-        self._saved = None
-        python_random.restore(python)
-        set_bit_generator(numpy)
-        torch.default_generator.set_state(host)
-
-
-def seed_generators(seed: int) -> None:
-    """Seeds the global generators of the host. Devices keep theirs: training runs there."""
-    random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
-    torch.default_generator.manual_seed(seed)
-
-
-def forget_spare_gaussian() -> None:
-    """Makes NumPy's legacy generator forget the second number of its last Gaussian pair."""
-    set_bit_generator(get_bit_generator())
+    def _restore_own(self, saved: torch.Tensor) -> None:
+        torch.default_generator.set_state(saved)
 
 
 class SeededBatches(Dataset[Any]):
@@ -77,12 +42,12 @@ class SeededBatches(Dataset[Any]):
         self.dataset = dataset
         self.collate_fn = collate_fn
         self.batched = batched
-        self._isolated = Isolated()
+        self._isolated = TorchIsolated()
 
     def __getitem__(self, job: Job) -> Any:
         seed, wanted = job
         if get_worker_info() is not None:
-            seed_generators(seed)
+            self._isolated.seed_all(seed)
             return self._load(wanted)
         with self._isolated.seeded(seed):
             return self._load(wanted)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.utils.data import default_collate
 
-
-class Slots(Protocol):
-    """What a replay memory offers to a loader."""
-
-    def sample(self, slot: int) -> Any:
-        """What is remembered there, as the dataset once gave it."""
-
-    def batch(self, slots: list[int]) -> Any | None:
-        """These slots collated as `default_collate` would, or None where only it can do that."""
+from onward.data.ordered import Slots
 
 
 class WithMemory:

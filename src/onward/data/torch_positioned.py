@@ -22,8 +22,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from onward.data.order import batch_seeds, derive_seed
-from onward.data.torch_fetching import Fetcher, Isolated, SeededBatches
-from onward.data.torch_position import PositionedLoader
+from onward.data.position import PositionedLoader
+from onward.data.torch_fetching import Fetcher, SeededBatches, TorchIsolated
 
 _INDEX_BATCHES_AT_ONCE = 32  # swapping randomness for every index batch would cost 40 µs a batch
 
@@ -135,7 +135,7 @@ class _ByIndices:
         batched = loader.batch_sampler is not None
         self._indices: Any = loader.batch_sampler if batched else loader.sampler
         self._seeds = seeds
-        self._isolated = Isolated()
+        self._isolated = TorchIsolated()
         self._fetcher = Fetcher(
             SeededBatches(loader.dataset, loader.collate_fn, batched=batched),
             {option: getattr(loader, option) for option in _KEPT_OPTIONS},
@@ -170,7 +170,7 @@ class _ByReplay:
     def __init__(self, loader: Any, seeds: _Seeds) -> None:
         self._loader = loader
         self._seeds = seeds
-        self._isolated = Isolated()
+        self._isolated = TorchIsolated()
 
     def batches(self, epoch: int, first: int) -> Iterator[Any]:
         if first:
@@ -196,7 +196,7 @@ class _ByOwnState:
     def __init__(self, loader: Any, seeds: _Seeds) -> None:
         self._loader = loader
         self._seeds = seeds
-        self._isolated = Isolated()
+        self._isolated = TorchIsolated()
         self._loaded: Any = None
         self._ended = False
 
@@ -227,7 +227,7 @@ class _ByOwnState:
 
 
 def _isolated_batches(
-    loader: Any, isolated: Isolated, seeds: _Seeds, epoch: int, first: int
+    loader: Any, isolated: TorchIsolated, seeds: _Seeds, epoch: int, first: int
 ) -> Iterator[Any]:
     """The batches that `loader` gives next, none of which touches the program's randomness."""
     epoch_seed = seeds.of(epoch)

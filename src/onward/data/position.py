@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from onward.data.torch_fetching import forget_spare_gaussian
+from onward.data.isolation import forget_spare_gaussian
 from onward.errors import Mismatch
 
 
