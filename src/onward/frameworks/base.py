@@ -104,14 +104,14 @@ class Stateful(Protocol):
         """Becomes what `state_dict` once returned."""
 
 
-class CountedRandomness(Stateful, Protocol):
-    """Layers that draw random numbers in a way that can only be counted, not read."""
+class LayerSeeds(Protocol):
+    """Layers whose random numbers are made to follow from the step."""
 
     def at_step(self, step: int) -> None:
         """So many optimizer steps of the model's life are done."""
 
-    def uncounted(self) -> list[str]:
-        """The layers whose numbers are out of reach, so that a resume is not exact for them."""
+    def out_of_reach(self) -> list[str]:
+        """The layers that keep to numbers of their own, so that a resume is not exact for them."""
 
 
 class Framework(Protocol):
@@ -201,12 +201,12 @@ class Framework(Protocol):
         None for one that tells through `after_optimizer_step`, or neither counts nor tells.
         """
 
-    def counted_randomness(
+    def layer_seeds(
         self, objects: Mapping[str, Any], derive_seed: Callable[[str, int], int]
-    ) -> CountedRandomness | None:
-        """What draws random numbers inside of layers; None where the generators are all there is.
+    ) -> LayerSeeds | None:
+        """Takes over what layers draw by themselves; None where generators are all there is.
 
-        `derive_seed(path, block)` gives 64 bits.
+        `derive_seed(path, step)` gives 64 bits.
         """
 
     def learning_rates(self, value: Any) -> list[float]:

@@ -26,7 +26,7 @@ from mindspore.train import DynamicLossScaleManager, FixedLossScaleManager, Mode
 from onward.errors import UsageError
 from onward.frameworks import mindspore_cells, mindspore_optimizers
 from onward.frameworks.growth import Tables, grown_module
-from onward.frameworks.mindspore_dropout import CountedDropouts, dropouts
+from onward.frameworks.mindspore_dropout import SeededDropouts, dropouts
 from onward.frameworks.mindspore_optimizers import OPTIMIZERS
 from onward.frameworks.mindspore_randomness import capture_randomness, restore_randomness
 from onward.frameworks.mindspore_tensors import freeze, leaf_of, thaw, write
@@ -37,7 +37,6 @@ __all__ = [
     "before_optimizer_step",
     "capture",
     "capture_randomness",
-    "counted_randomness",
     "destinations",
     "differences",
     "differences_for_new_budget",
@@ -47,6 +46,7 @@ __all__ = [
     "forget_moments",
     "grown",
     "has_schedule",
+    "layer_seeds",
     "learning_rates",
     "name",
     "names_of_weights",
@@ -245,12 +245,10 @@ def optimizer_steps(value: Any) -> int | None:
     return mindspore_optimizers.steps(value) if isinstance(value, OPTIMIZERS) else None
 
 
-def counted_randomness(
-    objects: Objects, derive_seed: Callable[[str, int], int]
-) -> CountedDropouts | None:
-    """The layers that draw random numbers out of reach; None where there are none."""
+def layer_seeds(objects: Objects, derive_seed: Callable[[str, int], int]) -> SeededDropouts | None:
+    """Takes over the dropout layers' draws; None where there are none."""
     layers = dropouts(_networks(objects))
-    return CountedDropouts(layers, derive_seed) if layers else None
+    return SeededDropouts(layers, derive_seed) if layers else None
 
 
 def learning_rates(value: Any) -> list[float]:

@@ -1,12 +1,12 @@
-"""Dropout layers whose random state can be taken up again.
+"""Dropout layers whose random numbers follow from the step.
 
-`nn.Dropout` draws from a generator inside its kernel, which nobody can read or set, and which
-begins anew with every process. Its numbers follow from the layer's seeds and from all calls since
-it was made. So the layer gets new seeds every `_EVERY` optimizer steps, which follow from the run's
-seed and the step; and the calls since then are counted, to be made again, on zeros, after a
-restore. (New seeds at every step would cost 1 to 3 ms each: MindSpore then builds a new kernel.)
+`nn.Dropout` draws from a generator inside its kernel, which nobody can read or set, which begins
+anew with every process, and whose numbers on a CPU depend on how the kernel was shared out among
+threads: two runs with one seed differ. Where Python runs the layer, in PyNative mode on a CPU,
+Onward draws its mask instead: from the run's seed, the layer's path, the optimizer step and how
+often the layer was called since. There is nothing to save, and a resumed run drops the same units.
 
-Only what Python calls can be counted: inside of a compiled graph a layer is as it always was.
+Inside of a compiled graph, and on an accelerator, the layer is MindSpore's as it always was.
 """
 
 from __future__ import annotations
@@ -15,99 +15,67 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn, ops
 
-from onward.errors import Mismatch
+from onward.frameworks.mindspore_tensors import on_host
 
-_EVERY = 64
-_WORD = 2**31 - 1
-
-DeriveSeed = Callable[..., int]
+DeriveSeed = Callable[[str, int], int]
 
 
-class _Counting(ops.Dropout):  # type: ignore[misc]
-    """The primitive of a layer, which remembers how often it was called with which shapes."""
+class _SeededDropout(ops.Dropout):  # type: ignore[misc]
+    """The primitive of a layer. Compilers see MindSpore's own; Python calls `__call__`."""
 
-    def __init__(self, keep_prob: float, seed0: int, seed1: int) -> None:
-        super().__init__(keep_prob, seed0, seed1)
-        self.calls: list[list[Any]] = []
+    def __init__(self, keep: float, seed0: int, seed1: int, path: str, owner: SeededDropouts):
+        super().__init__(keep, seed0, seed1)
+        self._keep = keep
+        self._path = path
+        self._owner = owner
+        self.calls = 0
         self.used = False
 
     def __call__(self, x: Any) -> Any:
+        if not on_host():
+            return super().__call__(x)
         self.used = True
-        shape, dtype = list(x.shape), str(x.dtype)
-        if self.calls and self.calls[-1][:2] == [shape, dtype]:
-            self.calls[-1][2] += 1
-        else:
-            self.calls.append([shape, dtype, 1])
-        return super().__call__(x)
+        key = self._owner.seed_of(self._path) + (self.calls << 64)
+        self.calls += 1
+        size = int(np.prod(x.shape))
+        drawn = np.random.Philox(key=key).random_raw((size + 1) // 2).view(np.uint32)[:size]
+        kept = drawn < np.uint32(min(self._keep * 2**32, 2**32 - 1))
+        mask = ms.Tensor(kept.reshape(x.shape).astype(np.float32) / np.float32(self._keep))
+        mask = mask.astype(x.dtype)
+        return x * mask, mask
 
 
 # Compilers know a primitive by the name of its class.
-_Counting.__name__ = "Dropout"
+_SeededDropout.__name__ = "Dropout"
 
 
-class CountedDropouts:
-    """The dropout layers of the networks, with seeds that follow from the step.
+class SeededDropouts:
+    """The dropout layers of some networks, by path; a `LayerSeeds`."""
 
-    `state_dict` names, for each layer, the calls since it last got seeds.
-    """
-
-    def __init__(self, layers: Mapping[str, nn.Dropout], derive_seed: Callable[[str, int], int]):
+    def __init__(self, layers: Mapping[str, nn.Dropout], derive_seed: DeriveSeed) -> None:
         self._layers = dict(layers)
         self._derive_seed = derive_seed
-        self._block = -1
+        self._step = 0
+        for path, layer in self._layers.items():
+            own = layer.dropout
+            layer.dropout = _SeededDropout(_keeps(layer), own.Seed0, own.Seed1, path, self)
 
     def at_step(self, step: int) -> None:
-        """So many optimizer steps are done: new seeds, if it is time."""
-        block = step // _EVERY
-        if block != self._block:
-            self._reseed(block)
+        """So many optimizer steps are done: what follows belongs to the next one."""
+        self._step = step
+        for layer in self._layers.values():
+            layer.dropout.calls = 0
 
-    def uncounted(self) -> list[str]:
-        """The layers that train but were not called from Python in this process, after a step.
+    def out_of_reach(self) -> list[str]:
+        """The layers that train but that Python did not call: asked after a step."""
+        return [p for p, layer in self._layers.items() if layer.training and not layer.dropout.used]
 
-        They run in a compiled graph, where their state is out of reach.
-        """
-        return [
-            path
-            for path, layer in self._layers.items()
-            if layer.training and not layer.dropout.used
-        ]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "block": self._block,
-            "calls": {
-                path: [list(call) for call in layer.dropout.calls]
-                for path, layer in self._layers.items()
-            },
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Brings each layer to where it was. Raises `Mismatch` for other layers."""
-        if state["calls"].keys() != self._layers.keys():
-            both = state["calls"].keys() ^ self._layers.keys()
-            raise Mismatch(
-                "the network's dropout layers are not those of the checkpoint",
-                differences=[f"{path}: only in one of them" for path in sorted(both)],
-                do="resume with the same network",
-            )
-        self._reseed(state["block"])
-        for path, calls in state["calls"].items():
-            layer = self._layers[path]
-            for shape, dtype, times in calls:
-                zeros = ops.zeros(tuple(shape), getattr(ms, dtype.lower()))
-                for _ in range(times):
-                    layer.dropout(zeros)
-            layer.dropout.used = False
-
-    def _reseed(self, block: int) -> None:
-        self._block = block
-        for path, layer in self._layers.items():
-            seed = self._derive_seed(path, block)
-            # Zero would mean a random seed.
-            layer.dropout = _Counting(_keeps(layer), 1 + seed % _WORD, 1 + (seed >> 32) % _WORD)
+    def seed_of(self, path: str) -> int:
+        """64 bits for a layer at this step."""
+        return self._derive_seed(path, self._step)
 
 
 def dropouts(cells: Mapping[str, nn.Cell]) -> dict[str, nn.Dropout]:

@@ -279,14 +279,29 @@ def _rate_groups(optimizer: Any) -> list[tuple[Any | None, list[Any]]]:
 
 
 def _rates(optimizer: Any) -> list[float | None]:
-    if getattr(optimizer, "dynamic_lr", False):
-        found = optimizer.get_lr()
-        by_parameter = found if isinstance(found, tuple) else [found] * len(optimizer.parameters)
-        place = {id(p): i for i, p in enumerate(optimizer.parameters)}
-        return [number(by_parameter[place[id(m[0])]]) for _, m in _rate_groups(optimizer) if m]
-    return [
-        number(rate) if isinstance(rate, Parameter) else None for rate, _ in _rate_groups(optimizer)
-    ]
+    """What each group's learning rate is at the next step."""
+    if not getattr(optimizer, "dynamic_lr", False):
+        return [
+            number(rate) if isinstance(rate, Parameter) else None
+            for rate, _ in _rate_groups(optimizer)
+        ]
+    place = {id(p): i for i, p in enumerate(optimizer.parameters)}
+    found: list[float | None] = []
+    for _, members in _rate_groups(optimizer):
+        schedule = optimizer.learning_rate
+        if optimizer.is_group_lr:
+            schedule = schedule[place[id(members[0])]]
+        found.append(_scheduled(schedule, optimizer.global_step))
+    return found
+
+
+def _scheduled(schedule: Any, step: Any) -> float:
+    table = getattr(schedule, "learning_rate", None)
+    if isinstance(table, Parameter) and len(table.shape) == 1:
+        # After its last step a table has no entry any more.
+        values = table.asnumpy()
+        return float(values[min(int(number(step)), len(values) - 1)])
+    return number(schedule(step))
 
 
 def _decays(optimizer: Any) -> dict[int, float | None]:

@@ -32,7 +32,6 @@ __all__ = [
     "before_optimizer_step",
     "capture",
     "capture_randomness",
-    "counted_randomness",
     "destinations",
     "differences",
     "differences_for_new_budget",
@@ -42,6 +41,7 @@ __all__ = [
     "forget_moments",
     "grown",
     "has_schedule",
+    "layer_seeds",
     "learning_rates",
     "name",
     "names_of_weights",
@@ -250,7 +250,7 @@ def optimizer_steps(value: Any) -> int | None:
     return None
 
 
-def counted_randomness(objects: Objects, derive_seed: Callable[[str, int], int]) -> None:
+def layer_seeds(objects: Objects, derive_seed: Callable[[str, int], int]) -> None:
     """None: every layer draws from generators that can be read and set."""
     return None
 

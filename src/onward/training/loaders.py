@@ -82,6 +82,7 @@ class Loaders:
     ) -> Any:
         """See `Run.loader`."""
         name = self._free_name(name, "loader")
+        dataset = self._module().adapted(dataset)
         items, names = _items_of(dataset, ids)
         if only_new and items.kind == "counted":
             raise UsageError(
@@ -131,6 +132,7 @@ class Loaders:
         self, name: str, dataset: Any, *, ids: Any, clusters: Any, collate_fn: Any
     ) -> None:
         """See `Run.holdout`."""
+        dataset = self._module().adapted(dataset)
         items, _ = _items_of(dataset, ids, otherwise="content")
         loader = self._module().Loader(dataset, seed=0, increment=0, collate_fn=collate_fn)
         judging = self._learning.judging

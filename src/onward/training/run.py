@@ -23,7 +23,7 @@ from onward.training.counters import Counters
 from onward.training.crown import Crown
 from onward.training.judging import Scoring
 from onward.training.lag import lag_text
-from onward.training.layers import LAYERS, LayerRandomness
+from onward.training.layers import LayerRandomness
 from onward.training.learning import Learning
 from onward.training.loaders import Loaders
 from onward.training.metrics import Metrics, number
@@ -481,8 +481,6 @@ class Run:
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
         """Sets the generators when the loop gets to where the checkpoint was taken."""
         self._pending_randomness = tree
-        if self.verb == "resume":
-            self._layers.restored = tree.get(LAYERS)
 
     # Details.
 
@@ -508,8 +506,7 @@ class Run:
         state = self._framework.capture({**self._objects, OWN: self.counters})
         # While a restored position has not been reached, the checkpoint's generators are pending.
         pending = self._pending_randomness
-        randomness = pending if pending is not None else self._framework.capture_randomness()
-        state[RANDOMNESS] = {**randomness, **self._layers.state_dict()}
+        state[RANDOMNESS] = pending if pending is not None else self._framework.capture_randomness()
         return state
 
     def _take(self, reason: str, finished: bool) -> tuple[dict[str, Any], Facts]:

@@ -1,0 +1,160 @@
+"""MindSpore's own dataset pipelines, made to give any items in any order.
+
+A pipeline is a chain of operations over a source. Where the source takes a sampler (MindSpore
+calls it mappable: `GeneratorDataset`, `MnistDataset`, `ImageFolderDataset`, …), it can be told
+which items to give: so Onward gives it an order, and begins in the middle. What may stand between:
+
+- `map`, `project`, `rename` and `batch` of a fixed size give row for row what they are given;
+- random transforms of MindSpore (`vision.Random…`) draw from seeds that are taken when an iterator
+  is made, and from how many rows have passed. They are seeded for every `SEGMENT` batches, and run
+  in one worker; to begin within a segment, its first batches are loaded again, and dropped;
+- everything else (`shuffle`, `repeat`, `filter`, `zip`, `concat`, a batch size that varies, sources
+  that only stream) can only be loaded from the start of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import mindspore.dataset as ds
+from mindspore.dataset import samplers
+from mindspore.dataset.engine import datasets as kinds
+
+SEGMENT = 64
+"""Batches that share one seed for random transforms."""
+
+_PASSING = (kinds.MapDataset, kinds.ProjectDataset, kinds.RenameDataset)
+_RANDOM = ("Random", "Rand", "Auto", "Uniform", "Trivial", "MixUp", "CutMix", "CutOut")
+_SEEDS = 2**32
+
+
+class Pipeline:
+    """A dataset pipeline, taken apart. The dataset itself is only changed while it is read."""
+
+    def __init__(self, dataset: ds.Dataset) -> None:
+        self.dataset = dataset
+        self.operations: list[Any] = []
+        """From the last one to the one after the source."""
+        node = dataset
+        while len(node.children) == 1:
+            self.operations.append(node)
+            node = node.children[0]
+        self.source = node
+        self.random_maps = [op for op in self.operations if _random_operations(op)]
+
+    @property
+    def name(self) -> str:
+        """Such as `MnistDataset.map.batch`."""
+        steps = [type(op).__name__.removesuffix("Dataset").lower() for op in self.operations]
+        return ".".join([type(self.source).__name__, *reversed(steps)])
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of a batch; None if there is no single `batch` of a fixed size."""
+        batches = [op for op in self.operations if isinstance(op, kinds.BatchDataset)]
+        if len(batches) != 1 or not isinstance(batches[0].batch_size, int):
+            return None
+        return int(batches[0].batch_size)
+
+    def obstacle(self, *, batched: bool) -> str:
+        """What keeps it from being begun anywhere, named for people; '' if nothing does."""
+        source = self.source
+        if len(source.children) > 1:
+            return f"{type(source).__name__} puts several datasets together"
+        if not isinstance(source, kinds.MappableDataset) or not _takes_a_sampler(source):
+            return f"{type(source).__name__} is a stream, not a list of items"
+        for op in self.operations:
+            if isinstance(op, kinds.BatchDataset):
+                if not batched:
+                    return "it is batched already"
+                if self.batch_size is None or op.per_batch_map is not None:
+                    return "its batch has a size or a content that varies"
+            elif not isinstance(op, _PASSING):
+                return f"{type(op).__name__} changes which rows come, or in what order"
+        return ""
+
+    def is_shuffled(self) -> bool | None:
+        """Whether its source gives its items in random order; None for a sampler of the user's."""
+        kind = type(self.source.sampler)
+        if kind not in (samplers.RandomSampler, samplers.SequentialSampler, type(None)):
+            return None
+        whole = getattr(self.source.sampler, "num_samples", None) in (None, 0)
+        if not whole or getattr(self.source.sampler, "child_sampler", None) is not None:
+            return None
+        return kind is samplers.RandomSampler
+
+    def items(self) -> int:
+        """How many items the source has."""
+        with self._reading([], seed=0, sampler=samplers.SequentialSampler()):
+            return int(self.source.get_dataset_size())
+
+    def rows(self, indices: Sequence[int], *, seed: int, batch_size: int = 0) -> Iterator[Any]:
+        """What the pipeline makes of these items, in this order: tuples of arrays.
+
+        With `batch_size`, batches of so many rows are made of what has none yet.
+        """
+        if not len(indices):
+            return iter(())
+        with self._reading([int(index) for index in indices], seed=seed):
+            whole = self.dataset
+            if batch_size:
+                whole = whole.batch(batch_size)
+            # An iterator copies the whole chain, so that what is changed here may change back.
+            return iter(whole.create_tuple_iterator(num_epochs=1, output_numpy=True))
+
+    def whole_epoch(self, *, seed: int) -> Iterator[Any]:
+        """The pipeline as it is, with every seed that it takes following from this one."""
+        with self._reading(None, seed=seed):
+            return iter(self.dataset.create_tuple_iterator(num_epochs=1, output_numpy=True))
+
+    @contextmanager
+    def _reading(
+        self, indices: list[int] | None, *, seed: int, sampler: Any = None
+    ) -> Iterator[None]:
+        nodes = [*self.operations, self.source]
+        sizes = [node.dataset_size for node in nodes]
+        workers = [op.num_parallel_workers for op in self.random_maps]
+        before, old = ds.config.get_seed(), getattr(self.source, "sampler", None)
+        if indices is not None:
+            self.source.sampler = sampler or samplers.SubsetSampler(indices)
+            for node in nodes:
+                node.dataset_size = None
+        for op in self.random_maps:
+            op.num_parallel_workers = 1  # each worker has random numbers of its own
+        ds.config.set_seed(seed % _SEEDS)
+        try:
+            yield
+        finally:
+            ds.config.set_seed(before)
+            if indices is not None:
+                self.source.sampler = old
+            for node, size in zip(nodes, sizes, strict=True):
+                node.dataset_size = size
+            for op, count in zip(self.random_maps, workers, strict=True):
+                op.num_parallel_workers = count
+
+
+def _takes_a_sampler(source: Any) -> bool:
+    if isinstance(source, ds.GeneratorDataset):
+        return hasattr(source.source, "__getitem__") and not source.has_batch_sampler
+    return hasattr(source, "sampler")
+
+
+def _random_operations(op: Any) -> bool:
+    return any(_is_random(function) for function in _functions_of(op))
+
+
+def _is_random(function: Any) -> bool:
+    name = type(function).__name__
+    inner = getattr(function, "transforms", None)
+    within = inner if isinstance(inner, list) else []
+    return name.startswith(_RANDOM) or any(_is_random(each) for each in within)
+
+
+def _functions_of(op: Any) -> list[Any]:
+    functions = getattr(op, "operations", None) if isinstance(op, kinds.MapDataset) else None
+    if functions is None:
+        return []
+    return list(functions) if isinstance(functions, list | tuple) else [functions]
