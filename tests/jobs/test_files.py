@@ -15,7 +15,8 @@ from onward.errors import NoSpace, Unreachable
 from onward.jobs.display import Lines
 from onward.jobs.files import PlainFiles
 from onward.jobs.open_files import FileId
-from onward.jobs.scanning import newest_torn, scan
+from onward.jobs.scanning import scan
+from onward.jobs.torn_versions import newest_torn
 from onward.stores import Fault, Faulty, LocalStore, MemoryStore, Store
 from tests.servers import S3Server
 
@@ -470,8 +471,7 @@ def test_the_newest_torn_files_are_found_until_a_whole_one_comes(tmp_path: Path)
         (tmp_path / f"ckpt_{number}.pth").write_bytes(zip_bytes())
     for number in (101, 102):
         (tmp_path / f"ckpt_{number}.pth").write_bytes(zip_bytes()[:-5])
-    torn = newest_torn(store, scan(store)[0])
-    assert sorted(key for key, _ in torn) == ["ckpt_101.pth", "ckpt_102.pth"]
+    assert sorted(newest_torn(store, scan(store)[0])) == ["ckpt_101.pth", "ckpt_102.pth"]
 
 
 # On a real server.

@@ -8,6 +8,8 @@ Plain files are what a script writes beside `onward/`, such as `torch.save` does
 - After a crash, what changed and was not found whole is judged by its content: a provably torn
   file is moved aside; one whose format proves it whole is pushed; logs and tables, which grow line
   by line, are pushed; what nobody can judge stays where it is, is not pushed, and is named.
+- A folder that is one checkpoint, such as `checkpoint-500/`, is whole or not as one: nothing of it
+  is pushed while anything in it is being written, and one torn file moves all of it aside.
 - A local file that changed since it was last pushed or fetched wins over the store's and is
   pushed; otherwise the store's wins.
 - Deleting a file, here or there, deletes nothing on the other side.
@@ -18,10 +20,11 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from onward.errors import StoreError
 from onward.jobs.display import Display, Passed, counted, size
@@ -30,12 +33,15 @@ from onward.jobs.numbers import RULE, choose_latest
 from onward.jobs.open_files import FileId
 from onward.jobs.scanning import FileChunks, Token, grows, is_plain, move_aside, scan, token_of
 from onward.jobs.selection import Selection
+from onward.jobs.series import version_of
 from onward.jobs.synced import Synced, SyncState
 from onward.jobs.torn import format_is_known, why_torn
+from onward.jobs.torn_versions import newest_torn, torn_versions, without
 from onward.repository.fetching import transfer_all
 from onward.stores import Entry, LocalStore, Store
 from onward.stores.os_errors import written
 
+NONE_TORN: Mapping[str, str] = MappingProxyType({})
 _SETTLED_S = 1.0
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", "~")
 
@@ -97,16 +103,19 @@ class PlainFiles:
 
     # From the store.
 
-    def select(self, predownload: str) -> Selection:
-        """What a pull would fetch; touches nothing."""
+    def select(self, predownload: str, *, torn: Mapping[str, str] = NONE_TORN) -> Selection:
+        """What a pull would fetch; touches nothing. What is known to be torn at the store counts
+        as if it were not there."""
         if predownload == "no":
             return Selection("none (--predownload no)")
         remote = {e.key: e for e in self.remote.list("") if is_plain(e.key)}
+        there = without(remote, torn)
         if predownload == "all":
-            selection, keys = Selection("all"), sorted(remote)
+            selection, keys = Selection("all"), sorted(there)
         else:
-            choice = choose_latest(remote)
+            choice = choose_latest(there)
             selection, keys = Selection(RULE, passed_over=choice.passed_over), choice.chosen
+        selection.torn |= torn
         for key in keys:
             token = self._token(key)
             known = self._state.synced.get(key)
@@ -137,6 +146,33 @@ class PlainFiles:
         finally:
             self._state.save()
 
+    def pull_whole(self, predownload: str, display: Display) -> Selection:
+        """Fetches what `predownload` asks for, says by which rule, and returns what it was.
+
+        What turns out to be torn at the store stays there, and the newest before it is fetched.
+        """
+        selection = self.select(predownload)
+        arrived: dict[str, Entry] = {}
+        lines = selection.lines()
+        while True:
+            for line in lines:
+                self._say(line)
+            self.pull(selection, display)
+            arrived |= {entry.key: entry for entry in selection.fetched}
+            torn = newest_torn(self.local, arrived)
+            if not torn:
+                break
+            for name, why in torn.items():
+                self._say(f"{name} is torn at the store ({why}): not used")
+            for key in arrived.keys() - without(arrived, torn):
+                self._remove(key)
+                del arrived[key]
+            selection = self.select(predownload, torn=selection.torn | torn)
+            lines = selection.choices()
+        selection.fetched = [arrived[key] for key in sorted(arrived)]
+        selection.here = [key for key in selection.here if key not in arrived]
+        return selection
+
     def hide_pushed(self) -> int:
         """Removes from the working copy what is safe at the store; returns how many files that was.
 
@@ -145,9 +181,7 @@ class PlainFiles:
         hidden = 0
         for key, token in scan(self.local)[0].items():
             if self._in_step(key, token):
-                with written(f"could not remove {key} from the working copy"):
-                    self.local.path(key).unlink(missing_ok=True)
-                self._state.synced.pop(key)
+                self._remove(key)
                 hidden += 1
         self._state.save()
         return hidden
@@ -161,13 +195,7 @@ class PlainFiles:
 
         `allowed` is called before anything is pushed, and raises if it must not be.
         """
-        settled = self._settled()
-        if settled:
-            being_written = open_files()
-            for key, token in settled:
-                if (token.device, token.inode) in being_written or why_torn(self.local.path(key)):
-                    continue
-                self._state.whole[key] = token
+        self._state.whole |= self._settled(open_files)
         if self._state.whole:
             allowed()
         for key, token in list(self._state.whole.items()):
@@ -181,22 +209,28 @@ class PlainFiles:
         tokens, unfit = scan(self.local)
         for key in unfit:
             self._name_once(f"{key!r} is not pushed: its name cannot be stored")
-        for key, token in tokens.items():
-            judged = token in (self._state.whole.get(key), self._state.held.get(key))
-            if self._in_step(key, token) or judged:
-                continue
-            why = why_torn(self.local.path(key))
-            if why and not in_order:
-                aside = move_aside(self.local, key, self._folder / "torn")
-                self._say(f"{key} is torn ({why}): moved to {aside}")
-            elif why:
+        changed = {
+            key: token
+            for key, token in tokens.items()
+            if not self._in_step(key, token)
+            and token not in (self._state.whole.get(key), self._state.held.get(key))
+        }
+        torn = torn_versions(self.local, changed, all_keys=tokens)
+        if not in_order:
+            for name, why in torn.items():
+                aside = move_aside(self.local, name, self._folder / "torn")
+                self._say(f"{name} is torn ({why}): moved to {aside}")
+            changed = {key: changed[key] for key in without(changed, torn)}
+        reasons: dict[str, None] = {}
+        for key, token in sorted(changed.items()):
+            why = self._why_not_whole(key, torn, in_order=in_order)
+            if why:
                 self._state.held[key] = token
-                self._say(f"{key} is not pushed: {why}")
-            elif in_order or format_is_known(self.local.path(key)) or grows(key):
-                self._state.whole[key] = token
+                reasons[why] = None
             else:
-                self._state.held[key] = token
-                self._say(f"{key} is not pushed: it was being written when the script ended")
+                self._state.whole[key] = token
+        for why in reasons:
+            self._say(why)
         self._state.save()
 
     def push_rest(self, display: Display) -> None:
@@ -227,11 +261,29 @@ class PlainFiles:
 
     # Details.
 
-    def _settled(self) -> list[tuple[str, Token]]:
+    def _why_not_whole(self, key: str, torn: Mapping[str, str], *, in_order: bool) -> str:
+        """Why a file is not to be pushed after the script has ended; '' if it is."""
+        name = version_of(key).name
+        if in_order:
+            why = torn.get(key) or torn.get(name)
+            return f"{name} is not pushed: {why}" if why else ""
+        judged = format_is_known(self.local.path(key)) or grows(key)
+        if judged and name == key:
+            return ""
+        return f"{name} is not pushed: it was being written when the script ended"
+
+    def _remove(self, key: str) -> None:
+        with written(f"could not remove {key} from the working copy"):
+            self.local.path(key).unlink(missing_ok=True)
+        self._state.synced.pop(key, None)
+
+    def _settled(self, open_files: Callable[[], set[FileId]]) -> dict[str, Token]:
+        """Files that have become whole since the last look."""
         tokens, _ = scan(self.local)
         now_s = self._clock()
         seen: dict[str, tuple[Token, float]] = {}
-        settled: list[tuple[str, Token]] = []
+        settled: dict[str, Token] = {}
+        moving: set[str] = set()
         for key, token in tokens.items():
             if self._in_step(key, token) or self._state.whole.get(key) == token:
                 continue
@@ -239,9 +291,15 @@ class PlainFiles:
             seen[key] = before if before is not None and before[0] == token else (token, now_s)
             held = self._state.held.get(key) == token
             if now_s - seen[key][1] >= _SETTLED_S and not held and not key.endswith(_TEMPORARY):
-                settled.append((key, token))
+                settled[key] = token
+            else:
+                moving.add(version_of(key).name)
         self._first_seen = seen
-        return settled
+        being_written = open_files() if settled else set()
+        for key, token in settled.items():
+            if (token.device, token.inode) in being_written or why_torn(self.local.path(key)):
+                moving.add(version_of(key).name)
+        return {key: token for key, token in settled.items() if version_of(key).name not in moving}
 
     def _push_copy(self, key: str, token: Token) -> None:
         copy = self._folder / "outgoing" / f"{token.inode}-{token.modified_ns}"
