@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
 from collections.abc import Callable
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,14 @@ class Classic:
     def store(self) -> Store:
         return open_store(self.output)
 
-    def run(self, *arguments: str, predownload: str = "latest") -> tuple[str, str]:
-        """What the script said, and what Onward said."""
+    def run(
+        self, *arguments: str, predownload: str = "latest", json: bool = False
+    ) -> tuple[str, str]:
+        """What the script said, and what Onward said; with `json` the document, and the rest."""
         return self.bench.command(
             str(self.script), "--data", "data", "--output", self.output,
-            "--predownload", predownload, "--", *arguments, timeout_s=240,
+            "--predownload", predownload, *(["--json"] if json else []), "--", *arguments,
+            timeout_s=240,
         )  # fmt: skip
 
     def plan(self, *, predownload: str = "latest") -> dict[str, Any]:
@@ -69,7 +72,7 @@ class Classic:
             str(self.script), "--data", "data", "--output", self.output,
             "--predownload", predownload, "--dry-run", "--json",
         )  # fmt: skip
-        found: dict[str, Any] = json.loads(out)
+        found: dict[str, Any] = loads(out)
         return found
 
     def forget_this_machine(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from onward.jobs.numbers import RULE
 from tests.jobs.bench import Bench
 from tests.jobs.classic import EXAMPLES, Classic, code_without_docstring, write_idx, write_npz
 
@@ -70,6 +72,18 @@ def test_another_machine_has_all_if_it_asks_for_all(classic: Classic) -> None:
     assert "loaded ckpt_3.pth" in out
     assert "plain files: all" in err
     assert classic.here() == {f"ckpt_{epoch}.pth" for epoch in range(1, 5)}
+
+
+@pytest.mark.servers
+def test_programs_are_told_what_was_chosen(classic: Classic) -> None:
+    """`--json`: the rule, what was fetched, and what was passed over for it."""
+    classic.run("--epochs", "2")
+    classic.forget_this_machine()
+    out, _ = classic.run("--epochs", "1", json=True)
+    files = json.loads(out)["files"]
+    assert [file["key"] for file in files["fetch"]] == ["ckpt_2.pth"]
+    assert files["passed_over"] == {"ckpt_1.pth": "ckpt_2.pth"}
+    assert files["rule"] == RULE
 
 
 @pytest.mark.servers
