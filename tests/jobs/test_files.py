@@ -531,13 +531,29 @@ def test_a_torn_file_moves_its_whole_folder_aside(side: Side, remote: MemoryStor
     assert any("checkpoint-1000/ is torn (pytorch_model.bin: " in line for line in side.said)
 
 
-def test_a_torn_file_among_numbered_ones_leaves_their_folder_alone(side: Side) -> None:
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_torn_file_among_numbered_ones_leaves_their_folder_alone(
+    side: Side, remote: MemoryStore, in_order: bool
+) -> None:
     """`step_2/` may be the second part of a training, with checkpoints of its own."""
-    for epoch in (1, 2):
-        side.write(f"step_2/ckpt_{epoch}.pth", zip_bytes())
+    whole = {f"step_2/ckpt_{epoch}.pth" for epoch in (1, 2)}
+    for key in whole:
+        side.write(key, zip_bytes())
     side.write("step_2/ckpt_3.pth", zip_bytes()[:-9])
-    side.end(in_order=False)
-    assert side.names() == {"step_2/ckpt_1.pth", "step_2/ckpt_2.pth"}
+    side.end(in_order=in_order)
+    assert set(stored(remote)) == whole
+    assert (side.names() == whole) != in_order
+    assert "step_2/ckpt_3.pth is" in side.said[0]
+
+
+def test_a_torn_folder_of_an_orderly_end_is_not_pushed(side: Side, remote: MemoryStore) -> None:
+    """Named once; it stays where the script left it."""
+    files = write_folder(side, 500, torn=True)
+    side.end(in_order=True)
+    assert stored(remote) == {}
+    assert side.names() == set(files)
+    assert len(side.said) == 1
+    assert side.said[0].startswith("checkpoint-500/ is not pushed: pytorch_model.bin: ")
 
 
 # Torn at the store.

@@ -2,14 +2,8 @@
 
 Plain files are what a script writes beside `onward/`, such as `torch.save` does. The rules:
 
-- A file is *whole* once it looked the same in two scans a second apart while no process of the
-  job had it open for writing, or when the script has ended in good order. Only whole files are
-  pushed, from a copy that is proven not to have changed meanwhile.
-- After a crash, what changed and was not found whole is judged by its content: a provably torn
-  file is moved aside; one whose format proves it whole is pushed; logs and tables, which grow line
-  by line, are pushed; what nobody can judge stays where it is, is not pushed, and is named.
-- A folder that is one checkpoint, such as `checkpoint-500/`, is whole or not as one: nothing of it
-  is pushed while anything in it is being written, and one torn file moves all of it aside.
+- Only whole files are pushed (`wholeness.py`), from a copy that is proven not to have changed
+  meanwhile.
 - A local file that changed since it was last pushed or fetched wins over the store's and is
   pushed; otherwise the store's wins.
 - Deleting a file, here or there, deletes nothing on the other side.
@@ -31,19 +25,16 @@ from onward.jobs.display import Display, Passed, counted, size
 from onward.jobs.fetching import Wanted, fetch
 from onward.jobs.numbers import RULE, choose_latest
 from onward.jobs.open_files import FileId
-from onward.jobs.scanning import FileChunks, Token, grows, is_plain, move_aside, scan, token_of
+from onward.jobs.scanning import FileChunks, Token, is_plain, move_aside, scan, token_of
 from onward.jobs.selection import Selection
-from onward.jobs.series import version_of
 from onward.jobs.synced import Synced, SyncState
-from onward.jobs.torn import format_is_known, why_torn
-from onward.jobs.torn_versions import newest_torn, torn_versions, without
+from onward.jobs.torn_versions import newest_torn, without
+from onward.jobs.wholeness import Wholeness
 from onward.repository.fetching import transfer_all
 from onward.stores import Entry, LocalStore, Store
 from onward.stores.os_errors import written
 
 NONE_TORN: Mapping[str, str] = MappingProxyType({})
-_SETTLED_S = 1.0
-_TEMPORARY = (".tmp", ".temp", ".part", ".partial", "~")
 
 
 class PlainFiles:
@@ -66,10 +57,8 @@ class PlainFiles:
         self.pushed_files = 0
         self._folder = folder
         self._say = say
-        self._clock = clock
         self._state = SyncState(folder)
-        self._first_seen: dict[str, tuple[Token, float]] = {}
-        self._named: set[str] = set()
+        self._wholeness = Wholeness(self.local, self._state, folder / "torn", say=say, clock=clock)
         self._passed = passed
         self._counting = threading.Lock()
 
@@ -180,7 +169,7 @@ class PlainFiles:
         """
         hidden = 0
         for key, token in scan(self.local)[0].items():
-            if self._in_step(key, token):
+            if self._state.in_step(key, token):
                 self._remove(key)
                 hidden += 1
         self._state.save()
@@ -195,7 +184,7 @@ class PlainFiles:
 
         `allowed` is called before anything is pushed, and raises if it must not be.
         """
-        self._state.whole |= self._settled(open_files)
+        self._wholeness.look(open_files)
         if self._state.whole:
             allowed()
         for key, token in list(self._state.whole.items()):
@@ -206,32 +195,7 @@ class PlainFiles:
 
     def judge(self, *, in_order: bool) -> None:
         """The script has ended, in good order or not: decides which files are whole."""
-        tokens, unfit = scan(self.local)
-        for key in unfit:
-            self._name_once(f"{key!r} is not pushed: its name cannot be stored")
-        changed = {
-            key: token
-            for key, token in tokens.items()
-            if not self._in_step(key, token)
-            and token not in (self._state.whole.get(key), self._state.held.get(key))
-        }
-        torn = torn_versions(self.local, changed, all_keys=tokens)
-        if not in_order:
-            for name, why in torn.items():
-                aside = move_aside(self.local, name, self._folder / "torn")
-                self._say(f"{name} is torn ({why}): moved to {aside}")
-            changed = {key: changed[key] for key in without(changed, torn)}
-        reasons: dict[str, None] = {}
-        for key, token in sorted(changed.items()):
-            why = self._why_not_whole(key, torn, in_order=in_order)
-            if why:
-                self._state.held[key] = token
-                reasons[why] = None
-            else:
-                self._state.whole[key] = token
-        for why in reasons:
-            self._say(why)
-        self._state.save()
+        self._wholeness.judge(in_order=in_order)
 
     def push_rest(self, display: Display) -> None:
         """Pushes every file that is whole. Nothing may be writing any more."""
@@ -261,45 +225,10 @@ class PlainFiles:
 
     # Details.
 
-    def _why_not_whole(self, key: str, torn: Mapping[str, str], *, in_order: bool) -> str:
-        """Why a file is not to be pushed after the script has ended; '' if it is."""
-        name = version_of(key).name
-        if in_order:
-            why = torn.get(key) or torn.get(name)
-            return f"{name} is not pushed: {why}" if why else ""
-        judged = format_is_known(self.local.path(key)) or grows(key)
-        if judged and name == key:
-            return ""
-        return f"{name} is not pushed: it was being written when the script ended"
-
     def _remove(self, key: str) -> None:
         with written(f"could not remove {key} from the working copy"):
             self.local.path(key).unlink(missing_ok=True)
         self._state.synced.pop(key, None)
-
-    def _settled(self, open_files: Callable[[], set[FileId]]) -> dict[str, Token]:
-        """Files that have become whole since the last look."""
-        tokens, _ = scan(self.local)
-        now_s = self._clock()
-        seen: dict[str, tuple[Token, float]] = {}
-        settled: dict[str, Token] = {}
-        moving: set[str] = set()
-        for key, token in tokens.items():
-            if self._in_step(key, token) or self._state.whole.get(key) == token:
-                continue
-            before = self._first_seen.get(key)
-            seen[key] = before if before is not None and before[0] == token else (token, now_s)
-            held = self._state.held.get(key) == token
-            if now_s - seen[key][1] >= _SETTLED_S and not held and not key.endswith(_TEMPORARY):
-                settled[key] = token
-            else:
-                moving.add(version_of(key).name)
-        self._first_seen = seen
-        being_written = open_files() if settled else set()
-        for key, token in settled.items():
-            if (token.device, token.inode) in being_written or why_torn(self.local.path(key)):
-                moving.add(version_of(key).name)
-        return {key: token for key, token in settled.items() if version_of(key).name not in moving}
 
     def _push_copy(self, key: str, token: Token) -> None:
         copy = self._folder / "outgoing" / f"{token.inode}-{token.modified_ns}"
@@ -334,17 +263,8 @@ class PlainFiles:
             self.pushed_files += 1
             self._passed(token.size_bytes)
 
-    def _in_step(self, key: str, token: Token) -> bool:
-        known = self._state.synced.get(key)
-        return known is not None and known.token == token
-
     def _token(self, key: str) -> Token | None:
         try:
             return token_of(self.local.path(key))
         except (OSError, StoreError):
             return None
-
-    def _name_once(self, text: str) -> None:
-        if text not in self._named:
-            self._named.add(text)
-            self._say(text)

@@ -10,7 +10,7 @@ from onward.jobs.output import Pushed, existing_repository, refuse_start_over
 from onward.jobs.scanning import Token, grows, move_aside, scan
 from onward.jobs.selection import Selection
 from onward.jobs.spec import JobSpec
-from onward.jobs.torn_versions import newest_torn, torn_versions, without
+from onward.jobs.torn_versions import newest_torn, torn_versions, versions, without
 from onward.repository import History, Repository, Writer, open_or_create
 from onward.repository.retention import Retention
 from onward.repository.working import Lag
@@ -69,7 +69,7 @@ class FolderOutput:
     def push_rest(self, *, in_order: bool) -> None:
         found, _ = scan(self._store)
         changed = {key for key, token in found.items() if self._before.get(key) != token}
-        torn = {} if in_order else torn_versions(self._store, changed, all_keys=found)
+        torn = {} if in_order else torn_versions(self._store, changed, versions(found))
         for name, why in torn.items():
             self._set_aside(name, why)
         self.pushed.files += sum(not grows(key) for key in without(changed, torn))

@@ -6,7 +6,7 @@ of it useless; only where the files in it are numbered themselves each of them i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from onward.jobs.numbers import choose_latest
 from onward.jobs.series import version_of
@@ -14,23 +14,35 @@ from onward.jobs.torn import why_torn
 from onward.stores import LocalStore
 
 
+def versions(keys: Iterable[str]) -> dict[str, str]:
+    """For each file the version that is whole or torn with it: itself, or a folder with a slash."""
+    names: dict[str, str] = {}
+    orders: dict[tuple[str, str], set[tuple[int, ...]]] = {}
+    within: dict[str, tuple[str, str]] = {}
+    for key in keys:
+        names[key] = name = version_of(key).name
+        if name != key:
+            inner = version_of(key.removeprefix(name))
+            within[key] = (name, inner.series)
+            orders.setdefault(within[key], set()).add(inner.order)
+    return {
+        key: key if key in within and len(orders[within[key]]) > 1 else name
+        for key, name in names.items()
+    }
+
+
 def torn_versions(
-    store: LocalStore, keys: Iterable[str], *, all_keys: Collection[str]
+    store: LocalStore, keys: Iterable[str], names: Mapping[str, str]
 ) -> dict[str, str]:
     """Of these files the torn ones and why, or the folders that they make useless.
 
-    `all_keys` is everything that lies there. Names of folders end with a slash.
+    `names` are the `versions` of everything that lies there.
     """
     torn: dict[str, str] = {}
     for key in keys:
-        why = why_torn(store.path(key))
-        if not why:
-            continue
-        name = version_of(key).name
-        if name == key or _numbered_within(name, key, all_keys):
-            torn[key] = why
-        else:
-            torn[name] = f"{key.removeprefix(name)}: {why}"
+        if why := why_torn(store.path(key)):
+            name = names[key]
+            torn[name] = why if name == key else f"{key.removeprefix(name)}: {why}"
     return torn
 
 
@@ -41,22 +53,16 @@ def newest_torn(store: LocalStore, keys: Iterable[str]) -> dict[str, str]:
     `ckpt_100.pth`.
     """
     left = set(keys)
+    names = versions(left)
     torn: dict[str, str] = {}
     while True:
-        found = torn_versions(store, choose_latest(left).chosen, all_keys=left)
+        found = torn_versions(store, choose_latest(left).chosen, names)
         if not found:
             return torn
         torn |= found
         left = without(left, found)
 
 
-def without(keys: Iterable[str], versions: Collection[str]) -> set[str]:
+def without(keys: Iterable[str], torn: Collection[str]) -> set[str]:
     """The keys that are not of these versions."""
-    return {key for key in keys if key not in versions and version_of(key).name not in versions}
-
-
-def _numbered_within(folder: str, key: str, all_keys: Collection[str]) -> bool:
-    """Whether there are other versions of this file in the folder."""
-    ours = version_of(key.removeprefix(folder))
-    others = (version_of(k.removeprefix(folder)) for k in all_keys if k.startswith(folder))
-    return any(other.series == ours.series and other.order != ours.order for other in others)
+    return {key for key in keys if key not in torn and version_of(key).name not in torn}
