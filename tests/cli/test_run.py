@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
@@ -15,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from onward.repository import open_repository
@@ -31,7 +29,6 @@ for number in (signal.SIGTERM, signal.SIGINT):
 print("deaf", flush=True)
 time.sleep(60)
 """
-EXAMPLE = Path(__file__).parents[2] / "examples" / "classic_torch.py"
 
 
 @pytest.fixture
@@ -411,36 +408,7 @@ def test_the_plan_counts_what_an_earlier_job_left_unpushed(
     assert found["checkpoint"]["checkpoint"] == left.checkpoint
 
 
-# The classic script.
-
-
-def idx(array: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    head = bytes([0, 0, 8, array.ndim])
-    return head + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
-
-
-def test_the_classic_script_runs_unchanged_and_loads_the_largest_epoch(bench: Bench) -> None:
-    """As a number: 10 after 9. Data as IDX files, gzipped as they are published."""
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (32, 28, 28), dtype=np.uint8)
-    labels = random.integers(0, 10, 32, dtype=np.uint8)
-    (bench.data / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
-    (bench.data / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
-    arguments = (str(EXAMPLE), "--data", "data", "--output", "out", "--", "--epochs")
-    bench.command(*arguments, "10")
-    np.savez(bench.data / "more.npz", images=images, labels=labels)
-    out, err = bench.command(*arguments, "1")
-    assert "loaded ckpt_10.pth" in out
-    assert "epoch 11" in out
-    assert (bench.output / "ckpt_11.pth").exists()
-    assert "1 plain file" in err
-
-
-def test_the_classic_script_knows_nothing_of_onward_and_is_short() -> None:
-    """Code without a trace of it; at most 100 lines."""
-    text = EXAMPLE.read_text()
-    assert len(text.splitlines()) <= 100
-    assert "onward" not in text.split('"""', 2)[2].lower()
+# Scripts that know nothing of Onward; those of the tutorials: tests/jobs/test_classic.py.
 
 
 def test_plain_scripts_may_be_stopped_and_gone_on_with(bench: Bench) -> None:

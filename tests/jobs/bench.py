@@ -174,10 +174,12 @@ class Bench:
             text=True,
         )
 
-    def command(self, *arguments: str, status: int | None = 0) -> tuple[str, str]:
+    def command(
+        self, *arguments: str, status: int | None = 0, timeout_s: float = 60.0
+    ) -> tuple[str, str]:
         """`onward run` to its end; its standard output and standard error."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=timeout_s)
         assert status is None or process.returncode == status, (process.returncode, out, err)
         return out, err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onward.errors import Damaged, Fenced, UsageError, WrongVerb
@@ -235,6 +236,22 @@ def test_a_torn_file_that_nobody_saw_is_found_at_the_start(bench: Bench) -> None
     assert "ckpt_101.pth is torn" in ended.said
     assert not torn.exists()
     assert (bench.output / "ckpt_100.pth").exists()
+
+
+def test_a_torn_file_takes_its_checkpoints_folder_with_it(bench: Bench) -> None:
+    """Scripts that look for the newest folder find the one before; nothing is lost."""
+    for step in (500, 1000):
+        folder = bench.output / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        np.savez(folder / "weights.npz", w=np.zeros(1000))
+        (folder / "trainer_state.json").write_text("{}")
+    os.truncate(bench.output / "checkpoint-1000" / "weights.npz", 2000)
+    script = "import os, sys; print(*[n for n in os.listdir(sys.argv[2]) if '-' in n])"
+    ended = bench.run(script)
+    assert set(bench.printed().split()) == {"checkpoint-500", "onward-torn"}
+    assert "checkpoint-1000/ is torn (weights.npz: " in ended.said
+    aside = bench.output / "onward-torn" / "checkpoint-1000"
+    assert {path.name for path in aside.iterdir()} == {"weights.npz", "trainer_state.json"}
 
 
 def test_places_go_by_environment_if_asked(bench: Bench) -> None:

@@ -336,7 +336,7 @@ def test_plain_files_go_both_ways(bench: Bench, s3_url: URLs) -> None:
     forget_working_copies(bench)
     second = bench.run(PLAIN, "--epochs", "1", output=s3_url("out"))
     assert "begin at epoch 11" in bench.printed()
-    assert "ckpt_10.pth, not ckpt_1.pth" in second.said
+    assert "ckpt_10.pth, not ckpt_9.pth" in second.said
     (working,) = (bench.folder / "home" / "outputs").iterdir()
     assert {p.name for p in (working / "output").glob("*.pth")} == {"ckpt_10.pth", "ckpt_11.pth"}
     keys = {entry.key for entry in open_store(s3_url("out")).list("ckpt")}

@@ -14,8 +14,10 @@ import pytest
 from onward.errors import NoSpace, Unreachable
 from onward.jobs.display import Lines
 from onward.jobs.files import PlainFiles
+from onward.jobs.numbers import RULE
 from onward.jobs.open_files import FileId
-from onward.jobs.scanning import newest_torn, scan
+from onward.jobs.scanning import scan
+from onward.jobs.torn_versions import newest_torn
 from onward.stores import Fault, Faulty, LocalStore, MemoryStore, Store
 from tests.servers import S3Server
 
@@ -470,8 +472,136 @@ def test_the_newest_torn_files_are_found_until_a_whole_one_comes(tmp_path: Path)
         (tmp_path / f"ckpt_{number}.pth").write_bytes(zip_bytes())
     for number in (101, 102):
         (tmp_path / f"ckpt_{number}.pth").write_bytes(zip_bytes()[:-5])
-    torn = newest_torn(store, scan(store)[0])
-    assert sorted(key for key, _ in torn) == ["ckpt_101.pth", "ckpt_102.pth"]
+    assert sorted(newest_torn(store, scan(store)[0])) == ["ckpt_101.pth", "ckpt_102.pth"]
+
+
+# Folders that are one checkpoint.
+
+
+def write_folder(side: Side, step: int, *, torn: bool = False) -> dict[str, bytes]:
+    """As transformers writes one: weights first, what the trainer knows last."""
+    weights = zip_bytes(str(step))
+    files = {
+        f"checkpoint-{step}/pytorch_model.bin": weights[:-9] if torn else weights,
+        f"checkpoint-{step}/trainer_state.json": b"{}",
+    }
+    for key, data in files.items():
+        side.write(key, data)
+    return files
+
+
+def test_nothing_of_a_folder_is_pushed_while_it_is_written(side: Side, remote: MemoryStore) -> None:
+    """Another machine must not find half of the newest checkpoint."""
+    files = write_folder(side, 500)
+    side.round()
+    side.write("checkpoint-500/scheduler.pt", zip_bytes())
+    side.write("train.log", b"line")
+    side.round()
+    assert stored(remote) == {}
+    side.round()
+    assert set(stored(remote)) == {*files, "checkpoint-500/scheduler.pt", "train.log"}
+
+
+def test_after_a_crash_an_unfinished_folder_stays_here(side: Side, remote: MemoryStore) -> None:
+    """Its files may each be whole: nobody can tell whether all of them are there."""
+    files = write_folder(side, 500)
+    side.round()
+    side.round()
+    side.write("checkpoint-1000/pytorch_model.bin", zip_bytes())
+    side.end(in_order=False)
+    assert stored(remote) == files
+    assert side.names() == {*files, "checkpoint-1000/pytorch_model.bin"}
+    assert [line for line in side.said if "not pushed" in line] == [
+        "checkpoint-1000/ is not pushed: it was being written when the script ended"
+    ]
+
+
+def test_a_torn_file_moves_its_whole_folder_aside(side: Side, remote: MemoryStore) -> None:
+    """A script that looks for the newest folder must find the one before."""
+    whole = write_folder(side, 500)
+    side.round()
+    side.round()
+    torn = write_folder(side, 1000, torn=True)
+    side.end(in_order=False)
+    assert stored(remote) == whole
+    assert side.names() == set(whole)
+    assert {path.name for path in (side.folder / "torn" / "checkpoint-1000").iterdir()} == {
+        key.partition("/")[2] for key in torn
+    }
+    assert any("checkpoint-1000/ is torn (pytorch_model.bin: " in line for line in side.said)
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_torn_file_among_numbered_ones_leaves_their_folder_alone(
+    side: Side, remote: MemoryStore, in_order: bool
+) -> None:
+    """`step_2/` may be the second part of a training, with checkpoints of its own."""
+    whole = {f"step_2/ckpt_{epoch}.pth" for epoch in (1, 2)}
+    for key in whole:
+        side.write(key, zip_bytes())
+    side.write("step_2/ckpt_3.pth", zip_bytes()[:-9])
+    side.end(in_order=in_order)
+    assert set(stored(remote)) == whole
+    assert (side.names() == whole) != in_order
+    assert "step_2/ckpt_3.pth is" in side.said[0]
+
+
+def test_a_torn_folder_of_an_orderly_end_is_not_pushed(side: Side, remote: MemoryStore) -> None:
+    """Named once; it stays where the script left it."""
+    files = write_folder(side, 500, torn=True)
+    side.end(in_order=True)
+    assert stored(remote) == {}
+    assert side.names() == set(files)
+    assert len(side.said) == 1
+    assert side.said[0].startswith("checkpoint-500/ is not pushed: pytorch_model.bin: ")
+
+
+# Torn at the store.
+
+
+@pytest.mark.parametrize(
+    ("predownload", "names"), [("latest", {"ckpt_8.pth"}), ("all", {"ckpt_1.pth", "ckpt_8.pth"})]
+)
+def test_the_newest_whole_one_is_fetched(
+    side: Side, remote: MemoryStore, predownload: str, names: set[str]
+) -> None:
+    """Uploads of 9 and 10 broke off: they stay at the store, and 8 is what the script finds."""
+    for number in (1, 8, 9, 10):
+        put(remote, f"ckpt_{number}.pth", zip_bytes()[: None if number < 9 else -9])
+    selection = side.files.pull_whole(predownload, side.display)
+    assert side.names() == names
+    assert {entry.key for entry in selection.fetched} == names
+    assert set(selection.torn) == {"ckpt_9.pth", "ckpt_10.pth"}
+    assert "ckpt_10.pth is torn at the store" in "\n".join(side.said)
+    side.end(in_order=True)
+    assert len(stored(remote)) == 4
+    side.restart()
+    assert side.files.pull_whole(predownload, side.display).torn == selection.torn
+
+
+def test_a_torn_folder_at_the_store_gives_way_whole(side: Side, remote: MemoryStore) -> None:
+    """Not one file of it is here."""
+    for step, end in ((500, None), (1000, -9)):
+        put(remote, f"checkpoint-{step}/model.bin", zip_bytes()[:end])
+        put(remote, f"checkpoint-{step}/trainer_state.json", b"{}")
+    side.files.pull_whole("latest", side.display)
+    assert {name.partition("/")[0] for name in side.names()} == {"checkpoint-500"}
+
+
+def test_of_what_is_passed_over_the_newest_are_named(side: Side, remote: MemoryStore) -> None:
+    """By the rule, with what the numbers mean; folders once."""
+    for key in ("net-9_391.ckpt", "net-12_391.ckpt", "net_1-2_391.ckpt"):
+        put(remote, key, b"x")
+    for step in (1, 2, 10, 20, 30):
+        put(remote, f"checkpoint-{step}/a", b"a")
+        put(remote, f"checkpoint-{step}/b", b"b")
+    lines = side.files.select("latest").lines()
+    assert lines[0] == f"plain files: {RULE}"
+    assert lines[1:] == [
+        "plain files: checkpoint-30/, not checkpoint-20/, checkpoint-10/, checkpoint-2/ and 1 more",
+        "plain files: net_1-2_391.ckpt (restart 1, epoch 2, step 391), "
+        "not net-12_391.ckpt, net-9_391.ckpt",
+    ]
 
 
 # On a real server.

@@ -6,8 +6,11 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onward.jobs.torn import format_is_known, why_torn
 
@@ -29,6 +32,66 @@ def safetensors_bytes() -> bytes:
         }
     ).encode()
     return len(header).to_bytes(8, "little") + header + bytes(100)
+
+
+def mindspore_bytes(parameters: int = 3) -> list[bytes]:
+    """What `mindspore.save_checkpoint` writes: a field of a protobuf message for each parameter."""
+
+    def field(number: int, data: bytes) -> bytes:
+        length, varint = len(data), b""
+        while length > 0x7F:
+            varint += bytes([length & 0x7F | 0x80])
+            length >>= 7
+        return bytes([number << 3 | 2]) + varint + bytes([length]) + data
+
+    tensor = b"\x08\x0a" + field(2, b"Float32") + field(3, bytes(400))
+    return [
+        field(1, field(1, f"layer{number}.weight".encode()) + field(2, tensor))
+        for number in range(parameters)
+    ]
+
+
+@pytest.mark.parametrize("checksum", [b"", b"crc_num" + bytes(10)])
+def test_a_cut_mindspore_checkpoint_is_torn(tmp_path: Path, checksum: bytes) -> None:
+    """Wherever it was cut, but for between two parameters, where it looks like one with fewer."""
+    path = tmp_path / "net-12_391.ckpt"
+    fields = mindspore_bytes()
+    whole = b"".join(fields) + checksum
+    path.write_bytes(whole)
+    assert why_torn(path) == ""
+    assert format_is_known(path)
+    between = {len(b"".join(fields[:count])) for count in range(1, 4)}
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert bool(why_torn(path)) == (length not in between), length
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\ntext that begins so", b"\n\x05\n\x09name", b"\n\x09\n\x04\x00\x01\x02\x03xxxx",
+     b"\n" + b"\xff" * 30, b"\xd8\x5e\x3a\x7f encrypted", b"\x80\x02}q\x00.", bytes(100)],
+)  # fmt: skip
+def test_what_is_no_mindspore_checkpoint_is_not_judged(tmp_path: Path, data: bytes) -> None:
+    """Text, another message, a name that is none, an encrypted one, a file of zeros."""
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(data)
+    assert why_torn(path) == ""
+    assert not format_is_known(path)
+
+
+def test_what_follows_the_parameters_and_is_no_checksum_is_not_judged(tmp_path: Path) -> None:
+    """It may be a format of tomorrow."""
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(b"".join(mindspore_bytes()) + b"\x12\x03abc")
+    assert why_torn(path) == ""
+
+
+@given(data=st.binary(max_size=300), start=st.sampled_from([b"", b"\n", b"PK\x03\x04"]))
+def test_any_bytes_have_an_answer(data: bytes, start: bytes, tmp_path_factory: Any) -> None:
+    """A reason or none, and no crash."""
+    path = tmp_path_factory.getbasetemp() / "any.ckpt"
+    path.write_bytes(start + data)
+    assert isinstance(why_torn(path), str)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".npz", ".zip", ".ckpt"])

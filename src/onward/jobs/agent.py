@@ -194,6 +194,8 @@ class _Agent:
             # What another writer committed before the claim is what we go on from.
             if repository.history.latest() == newest:
                 break
+        if number == 1:
+            self.outcome.selection = output.selection
         self._tell(beginning, pinned=output.working is not None)
         data = self.data_path
         command = script_command(self.spec, output=output.folder, data=data)

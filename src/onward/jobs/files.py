@@ -2,12 +2,8 @@
 
 Plain files are what a script writes beside `onward/`, such as `torch.save` does. The rules:
 
-- A file is *whole* once it looked the same in two scans a second apart while no process of the
-  job had it open for writing, or when the script has ended in good order. Only whole files are
-  pushed, from a copy that is proven not to have changed meanwhile.
-- After a crash, what changed and was not found whole is judged by its content: a provably torn
-  file is moved aside; one whose format proves it whole is pushed; logs and tables, which grow line
-  by line, are pushed; what nobody can judge stays where it is, is not pushed, and is named.
+- Only whole files are pushed (`wholeness.py`), from a copy that is proven not to have changed
+  meanwhile.
 - A local file that changed since it was last pushed or fetched wins over the store's and is
   pushed; otherwise the store's wins.
 - Deleting a file, here or there, deletes nothing on the other side.
@@ -18,26 +14,27 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from onward.errors import StoreError
 from onward.jobs.display import Display, Passed, counted, size
 from onward.jobs.fetching import Wanted, fetch
 from onward.jobs.numbers import RULE, choose_latest
 from onward.jobs.open_files import FileId
-from onward.jobs.scanning import FileChunks, Token, grows, is_plain, move_aside, scan, token_of
+from onward.jobs.scanning import FileChunks, Token, is_plain, move_aside, scan, token_of
 from onward.jobs.selection import Selection
 from onward.jobs.synced import Synced, SyncState
-from onward.jobs.torn import format_is_known, why_torn
+from onward.jobs.torn_versions import newest_torn, without
+from onward.jobs.wholeness import Wholeness
 from onward.repository.fetching import transfer_all
 from onward.stores import Entry, LocalStore, Store
 from onward.stores.os_errors import written
 
-_SETTLED_S = 1.0
-_TEMPORARY = (".tmp", ".temp", ".part", ".partial", "~")
+NONE_TORN: Mapping[str, str] = MappingProxyType({})
 
 
 class PlainFiles:
@@ -60,10 +57,8 @@ class PlainFiles:
         self.pushed_files = 0
         self._folder = folder
         self._say = say
-        self._clock = clock
         self._state = SyncState(folder)
-        self._first_seen: dict[str, tuple[Token, float]] = {}
-        self._named: set[str] = set()
+        self._wholeness = Wholeness(self.local, self._state, folder / "torn", say=say, clock=clock)
         self._passed = passed
         self._counting = threading.Lock()
 
@@ -97,16 +92,19 @@ class PlainFiles:
 
     # From the store.
 
-    def select(self, predownload: str) -> Selection:
-        """What a pull would fetch; touches nothing."""
+    def select(self, predownload: str, *, torn: Mapping[str, str] = NONE_TORN) -> Selection:
+        """What a pull would fetch; touches nothing. What is known to be torn at the store counts
+        as if it were not there."""
         if predownload == "no":
             return Selection("none (--predownload no)")
         remote = {e.key: e for e in self.remote.list("") if is_plain(e.key)}
+        there = without(remote, torn)
         if predownload == "all":
-            selection, keys = Selection("all"), sorted(remote)
+            selection, keys = Selection("all"), sorted(there)
         else:
-            choice = choose_latest(remote)
+            choice = choose_latest(there)
             selection, keys = Selection(RULE, passed_over=choice.passed_over), choice.chosen
+        selection.torn |= torn
         for key in keys:
             token = self._token(key)
             known = self._state.synced.get(key)
@@ -137,6 +135,33 @@ class PlainFiles:
         finally:
             self._state.save()
 
+    def pull_whole(self, predownload: str, display: Display) -> Selection:
+        """Fetches what `predownload` asks for, says by which rule, and returns what it was.
+
+        What turns out to be torn at the store stays there, and the newest before it is fetched.
+        """
+        selection = self.select(predownload)
+        arrived: dict[str, Entry] = {}
+        lines = selection.lines()
+        while True:
+            for line in lines:
+                self._say(line)
+            self.pull(selection, display)
+            arrived |= {entry.key: entry for entry in selection.fetched}
+            torn = newest_torn(self.local, arrived)
+            if not torn:
+                break
+            for name, why in torn.items():
+                self._say(f"{name} is torn at the store ({why}): not used")
+            for key in arrived.keys() - without(arrived, torn):
+                self._remove(key)
+                del arrived[key]
+            selection = self.select(predownload, torn=selection.torn | torn)
+            lines = selection.choices()
+        selection.fetched = [arrived[key] for key in sorted(arrived)]
+        selection.here = [key for key in selection.here if key not in arrived]
+        return selection
+
     def hide_pushed(self) -> int:
         """Removes from the working copy what is safe at the store; returns how many files that was.
 
@@ -144,10 +169,8 @@ class PlainFiles:
         """
         hidden = 0
         for key, token in scan(self.local)[0].items():
-            if self._in_step(key, token):
-                with written(f"could not remove {key} from the working copy"):
-                    self.local.path(key).unlink(missing_ok=True)
-                self._state.synced.pop(key)
+            if self._state.in_step(key, token):
+                self._remove(key)
                 hidden += 1
         self._state.save()
         return hidden
@@ -161,13 +184,7 @@ class PlainFiles:
 
         `allowed` is called before anything is pushed, and raises if it must not be.
         """
-        settled = self._settled()
-        if settled:
-            being_written = open_files()
-            for key, token in settled:
-                if (token.device, token.inode) in being_written or why_torn(self.local.path(key)):
-                    continue
-                self._state.whole[key] = token
+        self._wholeness.look(open_files)
         if self._state.whole:
             allowed()
         for key, token in list(self._state.whole.items()):
@@ -178,26 +195,7 @@ class PlainFiles:
 
     def judge(self, *, in_order: bool) -> None:
         """The script has ended, in good order or not: decides which files are whole."""
-        tokens, unfit = scan(self.local)
-        for key in unfit:
-            self._name_once(f"{key!r} is not pushed: its name cannot be stored")
-        for key, token in tokens.items():
-            judged = token in (self._state.whole.get(key), self._state.held.get(key))
-            if self._in_step(key, token) or judged:
-                continue
-            why = why_torn(self.local.path(key))
-            if why and not in_order:
-                aside = move_aside(self.local, key, self._folder / "torn")
-                self._say(f"{key} is torn ({why}): moved to {aside}")
-            elif why:
-                self._state.held[key] = token
-                self._say(f"{key} is not pushed: {why}")
-            elif in_order or format_is_known(self.local.path(key)) or grows(key):
-                self._state.whole[key] = token
-            else:
-                self._state.held[key] = token
-                self._say(f"{key} is not pushed: it was being written when the script ended")
-        self._state.save()
+        self._wholeness.judge(in_order=in_order)
 
     def push_rest(self, display: Display) -> None:
         """Pushes every file that is whole. Nothing may be writing any more."""
@@ -227,21 +225,10 @@ class PlainFiles:
 
     # Details.
 
-    def _settled(self) -> list[tuple[str, Token]]:
-        tokens, _ = scan(self.local)
-        now_s = self._clock()
-        seen: dict[str, tuple[Token, float]] = {}
-        settled: list[tuple[str, Token]] = []
-        for key, token in tokens.items():
-            if self._in_step(key, token) or self._state.whole.get(key) == token:
-                continue
-            before = self._first_seen.get(key)
-            seen[key] = before if before is not None and before[0] == token else (token, now_s)
-            held = self._state.held.get(key) == token
-            if now_s - seen[key][1] >= _SETTLED_S and not held and not key.endswith(_TEMPORARY):
-                settled.append((key, token))
-        self._first_seen = seen
-        return settled
+    def _remove(self, key: str) -> None:
+        with written(f"could not remove {key} from the working copy"):
+            self.local.path(key).unlink(missing_ok=True)
+        self._state.synced.pop(key, None)
 
     def _push_copy(self, key: str, token: Token) -> None:
         copy = self._folder / "outgoing" / f"{token.inode}-{token.modified_ns}"
@@ -276,17 +263,8 @@ class PlainFiles:
             self.pushed_files += 1
             self._passed(token.size_bytes)
 
-    def _in_step(self, key: str, token: Token) -> bool:
-        known = self._state.synced.get(key)
-        return known is not None and known.token == token
-
     def _token(self, key: str) -> Token | None:
         try:
             return token_of(self.local.path(key))
         except (OSError, StoreError):
             return None
-
-    def _name_once(self, text: str) -> None:
-        if text not in self._named:
-            self._named.add(text)
-            self._say(text)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from onward.jobs.display import Display
 from onward.jobs.open_files import FileId
 from onward.jobs.output import Pushed, existing_repository, refuse_start_over
-from onward.jobs.scanning import Token, grows, move_aside, newest_torn, scan
+from onward.jobs.scanning import Token, grows, move_aside, scan
+from onward.jobs.selection import Selection
 from onward.jobs.spec import JobSpec
-from onward.jobs.torn import why_torn
+from onward.jobs.torn_versions import newest_torn, torn_versions, versions, without
 from onward.repository import History, Repository, Writer, open_or_create
 from onward.repository.retention import Retention
 from onward.repository.working import Lag
@@ -30,6 +31,7 @@ class FolderOutput:
         self.folder = self._store.folder
         self.working: WorkingFolder | None = None
         self.pushed = Pushed()
+        self.selection: Selection | None = None
         # Whatever is impossible must be said before the folder becomes an output.
         existing = existing_repository(self._store)
         refuse_start_over(spec, existing.history if existing else None)
@@ -50,7 +52,7 @@ class FolderOutput:
 
     def prepare(self, asked: Asked) -> Beginning:
         tokens, _ = scan(self._store)
-        for key, why in newest_torn(self._store, tokens):
+        for key, why in newest_torn(self._store, tokens).items():
             self._set_aside(key, why)
         self._before = scan(self._store)[0]
         return asked.decide(self._repository)
@@ -65,15 +67,13 @@ class FolderOutput:
         self._repository.log.check_fence(self._generation)
 
     def push_rest(self, *, in_order: bool) -> None:
-        for key, token in scan(self._store)[0].items():
-            if self._before.get(key) == token:
-                continue
-            why = "" if in_order else why_torn(self._store.path(key))
-            if why:
-                self._set_aside(key, why)
-            elif not grows(key):
-                self.pushed.files += 1
-            self._before[key] = token
+        found, _ = scan(self._store)
+        changed = {key for key, token in found.items() if self._before.get(key) != token}
+        torn = {} if in_order else torn_versions(self._store, changed, versions(found))
+        for name, why in torn.items():
+            self._set_aside(name, why)
+        self.pushed.files += sum(not grows(key) for key in without(changed, torn))
+        self._before |= found
         self._repository.refresh()
         self._repository.log.check_fence(self._generation)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from onward.errors import OnwardError
 from onward.jobs.display import counted, size
+from onward.jobs.selection import Selection
 from onward.repository import Commit
 from onward.training.opening import Beginning, Rejected
 
@@ -31,7 +32,10 @@ class Attempt:
 
 @dataclass(slots=True)
 class Outcome:
-    """Everything about a job that has ended. `exit_code` is that of `onward run`."""
+    """Everything about a job that has ended. `exit_code` is that of `onward run`.
+
+    `selection` tells which plain files were fetched before the script started first.
+    """
 
     command: str
     exit_code: int = 0
@@ -43,6 +47,7 @@ class Outcome:
     stored_bytes: int = 0
     pushed_bytes: int = 0
     pushed_files: int = 0
+    selection: Selection | None = None
     unpushed: list[str] = field(default_factory=list)
     seconds: float = 0.0
     error: OnwardError | None = None
@@ -54,7 +59,7 @@ class Outcome:
             facts.append(counted(len(self.commits), "checkpoint") + " committed")
         if self.commits:
             facts += [counted(self.steps, "step"), f"{size(self.stored_bytes)} stored"]
-        if self.pushed_bytes or self.pushed_files:
+        if self.pushed_bytes:
             facts.append(f"{size(self.pushed_bytes)} pushed")
         if self.pushed_files:
             facts.append(counted(self.pushed_files, "plain file"))
@@ -95,6 +100,7 @@ class Outcome:
             "stored_bytes": self.stored_bytes,
             "pushed_bytes": self.pushed_bytes,
             "pushed_files": self.pushed_files,
+            "files": self.selection.document() if self.selection is not None else None,
             "unpushed": self.unpushed,
             "seconds": round(self.seconds, 3),
             "command": self.command,

@@ -10,6 +10,7 @@ from typing import Protocol
 from onward.errors import NotAnOutput, UsageError
 from onward.jobs.display import counted
 from onward.jobs.open_files import FileId
+from onward.jobs.selection import Selection
 from onward.jobs.spec import JobSpec
 from onward.repository import History, Repository, Writer, open_repository
 from onward.repository.retention import Retention
@@ -29,11 +30,15 @@ class Pushed:
 
 
 class JobOutput(Protocol):
-    """Where a job's checkpoints and files go. `folder` is what the script sees as its output."""
+    """Where a job's checkpoints and files go. `folder` is what the script sees as its output.
+
+    `selection` tells which plain files were predownloaded; None where they need not be.
+    """
 
     folder: Path
     working: WorkingFolder | None
     pushed: Pushed
+    selection: Selection | None
 
     def look(self) -> History:
         """Every checkpoint that exists on this machine, those not pushed yet among them."""

@@ -109,7 +109,6 @@ class Plan:
     def document(self) -> dict[str, Any]:
         """The plan, for programs."""
         beginning = self.beginning
-        files = self.files
         return {
             "exit_code": self.exit_code,
             "output": self.output,
@@ -125,15 +124,7 @@ class Plan:
             "fetch_bytes": self.fetch_bytes,
             "free_bytes": self.free_bytes,
             "fits": self._fits,
-            "files": None
-            if files is None
-            else {
-                "rule": files.rule,
-                "fetch": [{"key": e.key, "size_bytes": e.size_bytes} for e in files.fetched],
-                "here": files.here,
-                "newer_here": files.newer_here,
-                "passed_over": files.passed_over,
-            },
+            "files": self.files.document() if self.files is not None else None,
             "data": asdict(self.data) if self.data is not None else None,
             "batches": self.batches,
             "nothing_new": self.nothing_new or None,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from onward.errors import StoreError
-from onward.jobs.numbers import choose_latest
-from onward.jobs.torn import why_torn
 from onward.stores import LocalStore
 from onward.stores.base import Chunk
 from onward.stores.keys import is_key
@@ -73,7 +71,8 @@ def token_of(path: Path) -> Token:
 
 
 def move_aside(store: LocalStore, key: str, folder: Path) -> Path:
-    """Moves a file out of the output into `folder`, over nothing that is there."""
+    """Moves a file, or a folder, out of the output into `folder`, over nothing that is there."""
+    key = key.rstrip("/")
     target = folder / key
     number = 1
     with written(f"could not move {key} to {folder}"):
@@ -103,23 +102,6 @@ class FileChunks:
 def grows(key: str) -> bool:
     """Whether a file of this name is a log or a table that grows line by line."""
     return key.endswith(_GROWING) or "tfevents" in key.rpartition("/")[2]
-
-
-def newest_torn(store: LocalStore, keys: Iterable[str]) -> list[tuple[str, str]]:
-    """The torn files among the newest of their numbers, each with the reason.
-
-    For a folder whose files a script reads at its start: a torn `ckpt_101.pth` must not hide
-    `ckpt_100.pth`.
-    """
-    left = set(keys)
-    torn: list[tuple[str, str]] = []
-    while True:
-        found = [(key, why_torn(store.path(key))) for key in choose_latest(left).chosen]
-        found = [(key, why) for key, why in found if why]
-        if not found:
-            return torn
-        torn += found
-        left -= {key for key, _ in found}
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

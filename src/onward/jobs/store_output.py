@@ -40,6 +40,7 @@ class StoreOutput:
         self._remote = open_store(spec.output)
         self._generation: int | None = None
         self.pushed = Pushed()
+        self.selection: Selection | None = None
         self._counting = threading.Lock()
         self._next_fence_s = 0.0
         # Whatever is impossible must be said before the place becomes an output.
@@ -104,9 +105,7 @@ class StoreOutput:
                 beginning.pass_over(self._repository, error.what)
         if self._spec.predownload == "all":
             self._fetch_all()
-        for line in selection.lines():
-            self._display.say(line)
-        self._files.pull(selection, self._display)
+        self.selection = self._files.pull_whole(self._spec.predownload, self._display)
         return beginning
 
     def claim(self, who: str) -> Writer:

@@ -45,6 +45,11 @@ class SyncState:
             self.repository = repository
             self.save()
 
+    def in_step(self, key: str, token: Token) -> bool:
+        """Whether the store has the file as it is here."""
+        known = self.synced.get(key)
+        return known is not None and known.token == token
+
     def save(self) -> None:
         document = {
             "format": _FORMAT,

@@ -6,6 +6,8 @@ import json
 import zipfile
 from pathlib import Path
 
+from onward.jobs.torn_mindspore import looks_like_mindspore, why_no_parameters
+
 _ZIP_SUFFIXES = {".pth", ".pt", ".ckpt", ".bin", ".zip", ".npz"}
 _ZIP_START = b"PK\x03\x04"
 _LONGEST_HEADER = 100_000_000
@@ -17,11 +19,14 @@ def why_torn(path: Path) -> str:
 
     `torch.save` and `numpy.savez` write zip files, whose directory comes last, so that a cut file
     has none. A `.pth` in PyTorch's form before 1.6 is no zip file: nothing can be told of it.
-    Safetensors say in front how long they are.
+    Safetensors say in front how long they are. A MindSpore `.ckpt` says it for each parameter: a
+    file that was cut off between two of them looks whole, one that is encrypted is not judged.
     """
     try:
         size_bytes = path.stat().st_size
         if path.suffix in _ZIP_SUFFIXES:
+            if path.suffix == ".ckpt" and size_bytes and looks_like_mindspore(path):
+                return why_no_parameters(path, size_bytes)
             return _why_no_zip(path, size_bytes)
         if path.suffix == ".safetensors":
             return _why_no_safetensors(path, size_bytes)
@@ -38,7 +43,8 @@ def format_is_known(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as file:
-            return file.read(len(_ZIP_START)) == _ZIP_START
+            is_zip = file.read(len(_ZIP_START)) == _ZIP_START
+        return is_zip or (path.suffix == ".ckpt" and looks_like_mindspore(path))
     except OSError:
         return False
 

@@ -2,7 +2,7 @@
 
 It knows nothing of Onward. `onward run` moves its files, and runs it again where it stopped:
 
-    onward run examples/classic_torch.py --data ./data --output s3://bucket/out -- --epochs 5
+    onward run examples/classic/torch_classic.py --data ./data --output s3://bucket/out
 
 DATA holds Fashion-MNIST (or MNIST) as IDX files, plain or gzipped, or `.npz` files with
 `images` (N, 28, 28) and `labels` (N).
@@ -25,12 +25,13 @@ def read_idx(path):
 
 
 def read_data(folder):
-    """Images as (N, 1, 28, 28) floats in [0, 1], and labels as (N,) integers."""
+    """The training images as (N, 1, 28, 28) floats in [0, 1], and labels as (N,) integers."""
     images, labels = [], []
     for path in sorted(folder.rglob("*.npz")):
-        with np.load(path) as arrays:
-            images.append(arrays["images"])
-            labels.append(arrays["labels"])
+        if not path.name.startswith("test"):
+            with np.load(path) as arrays:
+                images.append(arrays["images"])
+                labels.append(arrays["labels"])
     for path in sorted(folder.rglob("train-images-idx3-ubyte*")):
         images.append(read_idx(path))
         labels.append(read_idx(path.with_name(path.name.replace("images-idx3", "labels-idx1"))))
