@@ -17,8 +17,17 @@ import torch
 from mindspore import nn, ops
 
 from onward.data.order import Indices, derive_seed, permutation
-from onward.learning import Batch, Hook, Memory, Observer, Penalty, Reading, Sampler, Setting
-from onward.learning import Transform
+from onward.learning import (
+    Batch,
+    Hook,
+    Memory,
+    Observer,
+    Penalty,
+    Reading,
+    Sampler,
+    Setting,
+    Transform,
+)
 from onward.learning.hooks import Counts
 from onward.learning.maths import Maths
 from onward.learning.mindspore import MindSporeMaths
@@ -128,7 +137,7 @@ class Twin:
     inputs: Array
     labels: Array
     increments: Sequence[Sequence[int]]
-    steps: int = 12
+    steps: int = 8
     batch_size: int = 16
     kills: Collection[tuple[int, int]] = ()
     """Where a process ends: (increment, steps made in it)."""

@@ -12,13 +12,9 @@ from mindspore import nn
 
 from onward.errors import UsageError
 from onward.learning import (
-    AsymmetricCrossEntropy,
     Batch,
     Distillation,
-    GDumb,
     Hook,
-    LogitReplay,
-    Memory,
     MemoryReplay,
     NoReplay,
     OnlineEWC,
@@ -26,7 +22,6 @@ from onward.learning import (
     Setting,
     ShrinkPerturb,
     SynapticIntelligence,
-    UniformReplay,
     strategy,
 )
 from onward.learning.mindspore import MindSporeMaths
@@ -52,27 +47,23 @@ def clouds(items: int, seed: int) -> tuple[Any, Any]:
     return (centres[labels] + draw.normal(0, 1, (items, 6))).astype(np.float32), labels
 
 
-def replay() -> MemoryReplay:
-    return MemoryReplay(Memory(16, policy="class-balanced"), share=0.5)
+def named(name: str, **options: Any) -> Callable[[], Sequence[Hook]]:
+    return lambda: strategy(name, **options)
 
 
-def with_logits() -> Sequence[Hook]:
-    sampler = replay()
-    return [sampler, LogitReplay(0.5, memory=sampler)]
-
-
-# By their names, as for PyTorch; what has no name there is put together from its hooks.
+REMEMBERED: dict[str, Any] = {"memory": 16, "policy": "class-balanced"}
 STRATEGIES: dict[str, Callable[[], Sequence[Hook]]] = {
-    "uniform replay": lambda: [UniformReplay()],
-    "er": lambda: [replay()],
-    "der++": with_logits,
-    "er-ace": lambda: [replay(), AsymmetricCrossEntropy()],
-    "lwf": lambda: [NoReplay(), Distillation(1.0, 2.0)],
-    "ewc": lambda: [NoReplay(), OnlineEWC(50.0, samples=20, decay=0.9)],
-    "empirical ewc": lambda: [NoReplay(), OnlineEWC(50.0, samples=20, fisher="empirical")],
-    "sampled ewc": lambda: [NoReplay(), OnlineEWC(50.0, samples=20, fisher="sampled")],
-    "gdumb": lambda: [GDumb(Memory(16, policy="class-balanced"))],
-    "shrink and perturb": lambda: [replay(), ShrinkPerturb()],
+    "uniform": named("uniform"),
+    "er": named("er", **REMEMBERED),
+    "der++": named("der++", **REMEMBERED),
+    "er-ace": named("er-ace", **REMEMBERED),
+    "lwf": named("lwf"),
+    "ewc": named("ewc", strength=50.0, decay=0.9, samples=8),
+    "empirical ewc": lambda: [NoReplay(), OnlineEWC(50.0, samples=8, fisher="empirical")],
+    "sampled ewc": lambda: [NoReplay(), OnlineEWC(50.0, samples=8, fisher="sampled")],
+    "gdumb": named("gdumb", memory=16),
+    "shrink and perturb": lambda: [MemoryReplay(16), ShrinkPerturb()],
+    "none": named("none"),
 }
 PENALISED = {"der++", "er-ace", "lwf", "ewc", "empirical ewc", "sampled ewc"}
 
@@ -99,7 +90,7 @@ def test_a_strategy_is_the_same_in_both_frameworks(name: str) -> None:
     assert any(abs(penalty) > 1e-3 for penalty in penalties) == (name in PENALISED)
 
 
-@pytest.mark.parametrize("name", sorted(PENALISED))
+@pytest.mark.parametrize("name", ["der++", "lwf", "ewc"])
 def test_a_killed_increment_goes_on_bit_by_bit(name: str) -> None:
     """With states whose tensors came back as arrays, tensors or parameters."""
     whole = twin(MindSporeSide, STRATEGIES[name]).run()
@@ -108,17 +99,16 @@ def test_a_killed_increment_goes_on_bit_by_bit(name: str) -> None:
     assert killed.losses == whole.losses
 
 
-def test_samples_keep_what_is_known() -> None:
-    """Of four classes, two at a time: replay and DER++ know all, no strategy only the last two."""
-    held_out = clouds(400, seed=2)
-    found = {
-        name: twin(MindSporeSide, hooks, steps=60).run().accuracy(*held_out)
-        for name, hooks in {**STRATEGIES, "none": lambda: [NoReplay()]}.items()
-        if name in ("none", "er", "der++")
-    }
-    assert found["none"] < 0.6
-    assert found["er"] > found["none"] + 0.2
-    assert found["der++"] > found["none"] + 0.2
+@pytest.mark.parametrize(("name", "least"), [("er", 0.9), ("der++", 0.9), ("none", 0.0)])
+def test_samples_keep_what_is_known(name: str, least: float) -> None:
+    """Of two classes that were learned first, and are not in the data of the second increment."""
+    inputs, labels = clouds(400, seed=2)
+    learned = twin(MindSporeSide, STRATEGIES[name], steps=25, learning_rate=0.1).run()
+    earlier = labels < 2
+    found = learned.accuracy(inputs[earlier], labels[earlier])
+    assert found >= least
+    if name == "none":
+        assert found < 0.6, "without samples it is forgotten, or this proves nothing"
 
 
 def begin(hook: Hook, model: Any, *, increment: int = 2) -> None:
@@ -149,4 +139,3 @@ def test_a_network_of_half_precision_is_distilled_and_replayed_in_single() -> No
     assert (str(penalty.dtype), float(penalty) > 0) == ("Float32", True)
     assert np.abs(weight.asnumpy()).max() > 0
     assert not np.array_equal(teacher, model.weight.asnumpy())
-
