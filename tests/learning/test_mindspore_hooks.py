@@ -121,14 +121,13 @@ def test_synaptic_intelligence_is_refused_before_a_step_is_made() -> None:
         begin(SynapticIntelligence(1.0), nn.Dense(6, 4))
 
 
-def test_a_network_of_half_precision_is_distilled_and_replayed_in_single() -> None:
-    """Its outputs are float16; penalties are float32, and gradients reach the weights."""
+def test_a_network_of_half_precision_is_distilled_in_single() -> None:
+    """Its outputs are float16; the penalty is float32, and gradients reach the weights."""
     model = nn.Dense(6, 4).to_float(ms.float16)
     inputs, labels = clouds(8, seed=1)
     hook = Distillation()
     begin(hook, model)
     hook.before_increment(None)  # type: ignore[arg-type]
-    teacher = model.weight.asnumpy().copy()
     MindSporeMaths().assign(model.weight, model.weight * 2)
     batch = Batch(8, np.full(8, -1), ms.Tensor(inputs), ms.Tensor(labels))
 
@@ -138,4 +137,3 @@ def test_a_network_of_half_precision_is_distilled_and_replayed_in_single() -> No
     penalty, (weight, _) = ms.value_and_grad(forward, None, model.trainable_params())(batch.inputs)
     assert (str(penalty.dtype), float(penalty) > 0) == ("Float32", True)
     assert np.abs(weight.asnumpy()).max() > 0
-    assert not np.array_equal(teacher, model.weight.asnumpy())

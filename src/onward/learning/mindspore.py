@@ -101,13 +101,15 @@ class MindSporeMaths:
         target.copy_(_as_tensor(value))
 
     def frozen(self, model: nn.Cell) -> nn.Cell:
-        # Left to itself, a deep copy parts weights that are shared within the model, and shares
-        # its buffers with the copy. What is in the memo is taken instead of both.
-        memo: dict[int, Any] = {
-            id(value): ms.Parameter(_copied(value), name=value.name, requires_grad=False)
-            for value in model.get_parameters()
-        }
-        memo |= {id(value): _copied(value) for value in model.buffers()}
+        # Left to itself, a deep copy shares the memory of tensors that are no parameters, such as
+        # buffers, with the model. What is in the memo is taken instead.
+        tensors = [
+            value
+            for _, cell in model.cells_and_names()
+            for value in (*vars(cell).values(), *cell.buffers(recurse=False))
+            if isinstance(value, ms.Tensor) and not isinstance(value, ms.Parameter)
+        ]
+        memo: dict[int, Any] = {id(value): _copied(value) for value in tensors}
         try:
             twin: nn.Cell = copy.deepcopy(model, memo)
         except Exception as error:
@@ -117,6 +119,8 @@ class MindSporeMaths:
                 do="make it one that copy.deepcopy accepts, or leave the teacher out of the "
                 "strategy",
             ) from error
+        for value in twin.get_parameters():
+            value.requires_grad = False
         for _, cell in twin.cells_and_names():
             # Compiled graphs are found by it and the cell's address: a teacher in the place of one
             # that is gone would answer with the graph, and so with the weights, of that one.
