@@ -25,6 +25,7 @@ from onward.learning import (
     strategy,
 )
 from onward.learning.mindspore import MindSporeMaths
+from onward.training.learner import Learner
 from tests.contracts.maths_contract import weights_of_mlp
 from tests.learning.mindspore_twins import MindSporeSide, TorchSide, Twin
 
@@ -119,6 +120,23 @@ def test_synaptic_intelligence_is_refused_before_a_step_is_made() -> None:
     """Without gradients left in parameters it would add up nothing, and hold nothing."""
     with pytest.raises(UsageError, match="does not leave behind"):
         begin(SynapticIntelligence(1.0), nn.Dense(6, 4))
+
+
+def test_a_run_with_penalties_does_not_begin_in_graph_mode() -> None:
+    """Where penalties would be compiled into a step; samplers alone may be used."""
+
+    def get_ready(*hooks: Hook) -> None:
+        options = {"reading": Reading(), "increment": 1, "seed": 1, "say": print}
+        Learner(hooks, framework="mindspore", model=nn.Dense(6, 4), **options).get_ready()
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        get_ready(MemoryReplay(16))
+        with pytest.raises(UsageError, match="graph mode"):
+            get_ready(NoReplay(), OnlineEWC(1.0))
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    get_ready(NoReplay(), OnlineEWC(1.0))
 
 
 def test_a_network_of_half_precision_is_distilled_in_single() -> None:

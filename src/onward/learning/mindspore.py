@@ -68,10 +68,11 @@ class MindSporeMaths:
         return ops.zeros(tuple(like.shape), _single(like))
 
     def log_softmax(self, logits: Tensor) -> Tensor:
-        return ops.log_softmax(logits.astype(_single(logits)), -1)
+        return ops.log_softmax(_in_dtype(logits, _single(logits)), -1)
 
     def logsumexp(self, logits: Tensor, *, among: Tensor) -> Tensor:
-        return ops.logsumexp(logits.astype(_single(logits)).masked_fill(~among, -np.inf), -1)
+        wide = _in_dtype(logits, _single(logits))
+        return ops.logsumexp(wide.masked_fill(~among, -np.inf), -1)
 
     def parameters(self, model: nn.Cell) -> dict[str, Tensor]:
         named = model.parameters_and_names()
@@ -215,9 +216,11 @@ class _Pull(nn.Cell):  # type: ignore[misc]
     def construct(self, *parameters: Tensor) -> Tensor:
         terms, weighted = [], []
         for value, (anchor, amount) in zip(parameters, self.distance.pairs, strict=True):
-            away = (value - anchor).astype(amount.dtype)
+            away = value - anchor
+            # By the dtype of what is given: asking for that of a result waits for it.
+            away = away if value.dtype == amount.dtype else away.astype(amount.dtype)
             weighted.append(amount * away)
-            if value.size:  # the sum of an empty tensor is not 0 on every device
+            if anchor.size:  # the sum of an empty tensor is not 0 on every device
                 terms.append((weighted[-1] * away).sum())
         self.distance.weighted = weighted
         return ops.stack(terms).sum() * self.distance.strength
@@ -225,13 +228,22 @@ class _Pull(nn.Cell):  # type: ignore[misc]
     def bprop(self, *given: Tensor) -> tuple[Tensor, ...]:
         *parameters, _, gradient = given
         by = gradient * (2 * self.distance.strength)
-        pairs = zip(self.distance.weighted, parameters, strict=True)
-        return tuple((value * by).astype(parameter.dtype) for value, parameter in pairs)
+        backwards = [value * by for value in self.distance.weighted]
+        given_to = zip(backwards, parameters, self.distance.pairs, strict=True)
+        return tuple(
+            value if parameter.dtype == amount.dtype else value.astype(parameter.dtype)
+            for value, parameter, (_, amount) in given_to
+        )
 
 
 def _single(tensor: Tensor) -> Any:
     """The tensor's dtype, or single precision where that is lower."""
     return ms.float64 if tensor.dtype == ms.float64 else ms.float32
+
+
+def _in_dtype(tensor: Tensor, dtype: Any) -> Tensor:
+    # astype is an operator even where nothing changes.
+    return tensor if tensor.dtype == dtype else tensor.astype(dtype)
 
 
 def _as_tensor(value: Any) -> Tensor:
@@ -245,11 +257,8 @@ def _copied(tensor: Tensor) -> Tensor:
 
 
 def _with_squares(sums: Sequence[Tensor], found: Sequence[Tensor], weight: float) -> list[Tensor]:
-    values = [value.astype(total.dtype) for total, value in zip(sums, found, strict=True)]
-    return [
-        total + value * value * weight if value.size else total
-        for total, value in zip(sums, values, strict=True)
-    ]
+    wide = [_in_dtype(value, total.dtype) for total, value in zip(sums, found, strict=True)]
+    return [total + value * value * weight for total, value in zip(sums, wide, strict=True)]
 
 
 def _called(model: nn.Cell, inputs: Any) -> Tensor:
