@@ -2,7 +2,8 @@
 
 Tensors of PyTorch and of MindSpore share operators, comparison, slicing, `.reshape()`, `.exp()`,
 `.sum(axis)`, `.any(axis)`, `.mean()` and `.shape`; hooks use these directly. What they do not
-share, and what is worth fusing because every step does it, is here. `learning/torch.py` is one.
+share, and what is worth fusing because every step does it, is here. `learning/torch.py` is one,
+`learning/mindspore.py` the other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ import numpy.typing as npt
 
 class Maths(Protocol):
     """What `learning/torch.py` and its equals offer."""
+
+    keeps_gradients: bool
+    """Whether the gradients of a step are in the parameters when it is done."""
+
+    def check_penalties(self) -> None:
+        """Raises `UsageError` where the framework would compile whole steps, penalties included."""
 
     def tensor(self, array: npt.NDArray[Any], *, like: Any) -> Any:
         """A constant with the values and dtype of `array`, where `like` is."""

@@ -22,7 +22,7 @@ class SynapticIntelligence(Penalty, Observer):
     Ω becomes max(0, Ω + ω / ((θ - θ*)² + damping)), and θ* the weights of that moment; in the first
     increment θ* is where they began. Gradients are those that the optimizer's step used, the
     penalty's share included, and clipped if the loop clips. Gradients must still be there after the
-    step: a loop that has dropped them by then is refused.
+    step: a loop that has dropped them by then is refused, and so is MindSpore, which leaves none.
 
     The state is three tensors for each parameter; the step before is a fourth in memory.
 
@@ -47,6 +47,14 @@ class SynapticIntelligence(Penalty, Observer):
     def begin(self, setting: Setting) -> None:
         self._setting = setting
         maths, model = setting.maths, setting.model
+        if not maths.keeps_gradients:
+            raise UsageError(
+                "synaptic intelligence needs gradients that this framework does not leave behind",
+                why="it adds up gradient times movement after every step, and here gradients are "
+                "only the loop's, who may clip or scale them before the optimizer has them",
+                do="use OnlineEWC, the penalty whose importance is found when an increment ends, "
+                "or a replay memory with LogitReplay",
+            )
         self._importance.attach(maths, model)
         live = maths.parameters(model)
         check_fits(self._path, {**maths.weights(model), **live}, what="path")

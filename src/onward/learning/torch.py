@@ -21,11 +21,16 @@ from onward.learning.maths import Maths
 class TorchMaths:
     """`Maths` for PyTorch. Nothing in what runs at every step waits for an accelerator."""
 
+    keeps_gradients = True
+
+    def check_penalties(self) -> None:
+        pass  # A compiled step leaves its graph where it meets Python of ours.
+
     def tensor(self, array: npt.NDArray[Any], *, like: Tensor) -> Tensor:
-        return self.placed(torch.from_numpy(np.ascontiguousarray(array)), like=like)
+        return self.placed(torch.from_numpy(np.asarray(array, order="C")), like=like)
 
     def host_tensor(self, array: npt.NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(np.asarray(array, order="C"))
 
     def placed(self, tensor: Tensor, *, like: Tensor) -> Tensor:
         return tensor if tensor.device == like.device else tensor.to(like.device, non_blocking=True)

@@ -128,6 +128,8 @@ class Learner:
         if len(self.hooks) == 1 and type(self.sampler) is UniformReplay:
             self.begun = True  # nobody to tell, and no arithmetic to import
             return
+        if self._penalties:
+            self.maths.check_penalties()
         setting = Setting(self.maths, self._model, self.reading, self._increment, self._seed)
         for hook in self.hooks:
             hook.begin(setting)
