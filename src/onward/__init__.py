@@ -30,7 +30,7 @@ _HOMES = {
 }
 
 
-_ROOMS = ("data", "learning", "trainers")
+_ROOMS = ("data", "learning", "trackers", "trainers")
 """Packages with public names of their own, such as `onward.data.Table`."""
 
 

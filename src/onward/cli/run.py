@@ -16,6 +16,7 @@ from onward.jobs.agent import JOB_THREAD, run_job
 from onward.jobs.display import Display, Lines, Terminal
 from onward.jobs.plan import make_plan
 from onward.jobs.spec import JobSpec
+from onward.trackers import NAMES
 
 
 @click.command("run")
@@ -75,6 +76,10 @@ from onward.jobs.spec import JobSpec
     "--space", default="", metavar="SIZE",
     help="Most that checkpoints may take on this machine, such as 20GB (or ONWARD_SPACE).",
 )  # fmt: skip
+@click.option(
+    "--track", multiple=True, type=click.Choice(NAMES),
+    help="Tell a tracker the metrics, whatever the script itself asks for; may be repeated.",
+)  # fmt: skip
 @json_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(as_json: bool, dry_run: bool, **given: Any) -> int:
@@ -105,6 +110,7 @@ def run(as_json: bool, dry_run: bool, **given: Any) -> int:
         save_every_seconds=given["save_every_seconds"],
         grace_s=given["grace"],
         space=given["space"],
+        track=tuple(dict.fromkeys(given["track"])),
     )
     if dry_run:
         return _show_plan(spec, as_json=as_json)

@@ -61,6 +61,7 @@ def script_environment(
         names.DATA: str(data) if data is not None else "",
         names.DATA_SNAPSHOT: data_snapshot,
         names.ON_DAMAGE: asked.on_damage if asked.on_damage != "raise" else "",
+        names.TRACK: ",".join(spec.track),
         names.AUDIT_OF: spec.audit_of,
         names.AUDIT_SAMPLE: f"{spec.audit_sample!r}" if spec.audit_of else "",
         names.SAVE_EVERY: spec.save_every or "",

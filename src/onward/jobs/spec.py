@@ -9,6 +9,7 @@ from pathlib import Path
 from onward.errors import UsageError
 from onward.repository.retention import BestOf, Retention
 from onward.stores import is_local, parse
+from onward.trackers import trackers_of
 from onward.training.opening import VERBS, Asked
 from onward.training.space import space_limit
 
@@ -47,6 +48,7 @@ class JobSpec:
     save_every_seconds: float | None = None
     grace_s: float = 30.0
     space: str = ""
+    track: tuple[str, ...] = ()
     audit_of: str = ""
     audit_sample: float = 1.0
 
@@ -93,6 +95,8 @@ class JobSpec:
             if number is not None and not number > 0:
                 raise UsageError(f"{name} is {number}", do="give a positive number")
         space_limit(self.space)
+        for tracker in trackers_of(self.track):
+            tracker.check(Path.cwd())  # an agent gives every script a local folder
         self.retention()
         if self.retries < 0 or not self.grace_s >= 0:
             raise UsageError("--retries and --grace cannot be negative")
@@ -135,6 +139,7 @@ class JobSpec:
             ("--save-every-seconds", self.save_every_seconds, None),
             ("--grace", self.grace_s, 30.0),
             ("--space", self.space, ""),
+            *(("--track", tracker, None) for tracker in self.track),
         ):
             if value != default:
                 words += [name, f"{value:g}" if isinstance(value, float) else str(value)]

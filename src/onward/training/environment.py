@@ -22,6 +22,7 @@ SAVE_EVERY_SECONDS = "ONWARD_SAVE_EVERY_SECONDS"
 ON_DAMAGE = "ONWARD_ON_DAMAGE"
 KEEP = "ONWARD_KEEP"
 SPACE = "ONWARD_SPACE"
+TRACK = "ONWARD_TRACK"
 AUDIT_OF = "ONWARD_AUDIT_OF"
 AUDIT_SAMPLE = "ONWARD_AUDIT_SAMPLE"
 
@@ -46,6 +47,8 @@ class Environment:
     on_damage: str = ""
     keep: str = ""
     """Rules of retention as JSON, such as `{"keep_last": 3}`."""
+    track: tuple[str, ...] = ()
+    """Trackers to tell, by name, beside those that the script names."""
     audit_of: str = ""
     """`<output>@<checkpoint id>`: train a full retrain of what that checkpoint learned."""
     audit_sample: float = 1.0
@@ -74,6 +77,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         save_every_seconds=float(seconds) if seconds else None,
         keep=found.get(KEEP, ""),
         on_damage=found.get(ON_DAMAGE, ""),
+        track=tuple(filter(None, found.get(TRACK, "").split(","))),
         audit_of=found.get(AUDIT_OF, ""),
         audit_sample=float(found.get(AUDIT_SAMPLE) or 1.0),
     )

@@ -34,6 +34,7 @@ from onward.training.reporting import Reporter, monotonic_s
 from onward.training.saver import Saver
 from onward.training.saves import Saves
 from onward.training.signals import StopRequests
+from onward.training.tracking import Tracking
 from onward.training.watching import Watch
 
 OWN, RANDOMNESS = "onward", "randomness"
@@ -64,6 +65,7 @@ class Run:
         on_save_failure: str = "warn",
         pusher: Pusher | None = None,
         crown: Crown | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         self.verb = verb
         """How this run began: `fresh`, `resume`, `continue` or `branch`."""
@@ -83,6 +85,7 @@ class Run:
         self._origin = dict(origin) if origin else None
         self._pusher = pusher
         self._crown = crown
+        self._tracking = tracking or Tracking()
         self._signals = StopRequests()
         self._shown_epoch = 0  # for people, to whom an epoch's end still belongs to it
         self._metrics = Metrics()
@@ -268,6 +271,7 @@ class Run:
         self._layers.after_step(self.global_step)
         self._loaders.consumed()
         self._watch.look_at_rates()
+        self._tracking.step(self.global_step, metrics)
         self._learning.after_step(steps=self.increment_step, metrics=self._metrics.latest)
         self._saves.settle()
         if self._to_reserve:  # only now the optimizer has its state
@@ -284,8 +288,9 @@ class Run:
             self._report()
 
     def log(self, **metrics: Any) -> None:
-        """Records metrics (numbers) for the next checkpoint."""
+        """Records metrics (numbers) for the next checkpoint, and tells them to trackers."""
         self._metrics.remember(metrics)
+        self._tracking.log(self.global_step, metrics)
 
     def penalty(self, outputs: Any) -> Any:
         """What the strategy adds to the loss of the batch that the loader gave last: a scalar.
@@ -348,7 +353,7 @@ class Run:
             self._framework.restore_randomness(randomness)
         prefix = f"{name}_" if name else ""
         values = {prefix + key: number(value, key) for key, value in found.items()}
-        self._metrics.remember(values)
+        self.log(**values)
         return values
 
     # Saving.
@@ -386,7 +391,7 @@ class Run:
         if self._finished:
             return self._learning.judging.verdict
         if metrics:
-            self._metrics.remember(metrics)
+            self.log(**metrics)
         if self.increment_step == 0:
             raise EmptyBudget(
                 f"increment {self.increment} trained zero steps",
@@ -399,8 +404,10 @@ class Run:
                 do="build the scheduler for this increment's own steps",
             )
         self._look_back()
+        self._tracking.scored(self.global_step, self._learning.judging.row())
         checkpoint = self._saves.now("finished", finished=True)
         self._finished = True
+        self._tracking.status = "finished"
         judging = self._learning.judging
         if self._crown is not None and judging.scored:
             self._crown.decide(checkpoint, judging.verdict)
@@ -421,6 +428,7 @@ class Run:
         self._watch.end()
         with ExitStack() as stack:  # each of these, whatever became of the one before
             stack.callback(self._reporter.close)
+            stack.callback(self._tracking.end)
             if self._pusher is not None:
                 stack.callback(self._pusher.finish)
             stack.callback(self._saves.saver.close)
@@ -439,6 +447,8 @@ class Run:
         if error is None:
             self.finish()
             return
+        if not isinstance(error, SystemExit | KeyboardInterrupt):
+            self._tracking.status = "failed"
         try:
             self.close()
         except OnwardError as second:
@@ -477,6 +487,7 @@ class Run:
         """Takes up what the resumed increment told with its checkpoint."""
         self._clock.before_s = float(about.get("seconds", 0.0))
         self._learning.go_on_from(about.get("learning") or {})
+        self._tracking.go_on_from(about.get("tracking") or {})
 
     def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
         """Sets the generators when the loop gets to where the checkpoint was taken."""
@@ -516,6 +527,7 @@ class Run:
 
     def _tell(self, commit: Commit) -> None:
         self._report(saved=commit.checkpoint, reason=commit.reason, step=commit.step)
+        self._tracking.saved(commit, lambda: self._learning.about(steps=self.increment_step))
 
     def _facts(self, reason: str, finished: bool) -> Facts:
         about = {
@@ -523,6 +535,7 @@ class Run:
             "data": self._loaders.about(),
             "learning": self._learning.about(steps=self.increment_step),
             "seconds": round(self._clock.elapsed_s(), 3),
+            **self._tracking.about(self.global_step),
         }
         saving = self._saves.policy.about()
         return Facts(

@@ -27,6 +27,7 @@ from onward.repository.mirror import Mirror
 from onward.repository.retention import Retention
 from onward.repository.staging import Staging
 from onward.stores import LocalStore, open_store, parse
+from onward.trackers import Tracker
 from onward.training.auditing import audit_of
 from onward.training.crown import Crown
 from onward.training.environment import Environment, read_environment
@@ -47,6 +48,8 @@ from onward.training.restoring import bring_to, check_fits
 from onward.training.run import OWN, RANDOMNESS, Run
 from onward.training.saver import Saver
 from onward.training.space import LocalSpace, space_limit
+from onward.training.tracked import begin_tracking, tracking_for
+from onward.training.tracking import EVERY_STEPS
 
 Verb = Literal["auto", "resume", "continue", "branch"]
 
@@ -77,6 +80,8 @@ def open(
     reading: Reading | None = None,
     margin: float = 0.01,
     grow: Mapping[str, Names] | None = None,
+    trackers: str | Tracker | Sequence[str | Tracker] = (),
+    track_every_steps: int = EVERY_STEPS,
     **objects: Any,
 ) -> Run:
     """Opens an output for training and brings the live objects to where it stopped.
@@ -114,6 +119,9 @@ def open(
     always stay. Without a rule all stay.
     `space` (such as "20GB", by default `ONWARD_SPACE`) limits the packs of a working copy beside an
     output on an object store: what is pushed makes room, and a save waits for it if need be.
+    `trackers` are told the metrics beside the log: names (`"tensorboard"`, `"mlflow"`) or objects
+    of `onward.trackers`. A metric of `run.step` is told once in `track_every_steps` steps. They
+    never hold training up, nor stop it.
     `on_save_failure="stop"` turns a failed save from a warning into an error.
     `on_damage="fall-back"` passes over damaged checkpoints.
 
@@ -161,6 +169,9 @@ def open(
     framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
     try:
+        tracking = tracking_for(
+            trackers, agent, place, every_steps=track_every_steps, say=reporter.say
+        )
         repository, writer, pusher = _claim(
             place, agent, asked, reporter,
             growth=growth, single_writer=single_writer,
@@ -224,6 +235,7 @@ def open(
             on_save_failure=on_save_failure,
             pusher=pusher,
             crown=None if audit is not None else crown,
+            tracking=tracking,
         )
         if audit is not None and beginning.verb == "fresh":
             learning.judging.adopt(audit.holdouts)
@@ -235,6 +247,10 @@ def open(
         reporter.say(rejected.sentence())
     reporter.say(beginning.sentence())
     run.begin()
+    begin_tracking(
+        tracking, repository, beginning,
+        output=agent.output_url or parse(place).url, step=run.global_step, config=config,
+    )  # fmt: skip
     return run
 
 
