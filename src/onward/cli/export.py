@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
 from onward import _version
 from onward.cli.contents import RESERVED, contents, top
+from onward.cli.export_mlflow import register, say
 from onward.cli.options import best_options, json_option, output_argument, write_json
 from onward.cli.outputs import Found, open_output, using
 from onward.cli.progress import byte_progress
@@ -18,6 +20,7 @@ from onward.cli.text import clean, count, size
 from onward.cli.torch_support import torch_files
 from onward.errors import StateError, UsageError
 from onward.repository import Tensor, read_state
+from onward.trackers.mlflow_registry import Registered
 
 _PTH = (".pth", ".pt")
 
@@ -31,7 +34,7 @@ class _Exported:
 
 @click.command()
 @output_argument
-@click.argument("rest", metavar="[CHECKPOINT] FILE", nargs=-1, required=True)
+@click.argument("rest", metavar="[CHECKPOINT] FILE", nargs=-1)
 @best_options
 @click.option(
     "--format",
@@ -45,6 +48,10 @@ class _Exported:
     help="By default all in a .pth (net, optimizer, epoch), weights in safetensors.",
 )
 @click.option("--model", default="", metavar="NAME", help="Which model, where there are several.")
+@click.option(
+    "--mlflow", metavar="[NAME]", is_flag=False, flag_value="",
+    help="Instead of FILE, register it in MLflow's registry as a version of the model NAME.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 def export(
@@ -55,6 +62,7 @@ def export(
     format_: str | None,
     only: str | None,
     model: str,
+    mlflow: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -65,8 +73,18 @@ def export(
     checkpoint. A .pth file has the form {"net", "optimizer", "epoch"}, where epoch counts those
     completed; torch.load reads it with weights_only=True. FILE may be a URL. It appears whole or
     not at all.
+
+    With --mlflow, the weights go to MLflow (MLFLOW_TRACKING_URI) as a safetensors file, with the
+    checkpoint's aliases; one that is registered already gets only these. NAME is by default the
+    last part of OUTPUT.
     """
-    if len(rest) > 2:
+    if mlflow is not None:
+        _register(
+            output, rest, mlflow, model, as_json=as_json, metric=metric, lowest=lowest,
+            refused=format_ or only or force,
+        )  # fmt: skip
+        return
+    if not 1 <= len(rest) <= 2:
         raise UsageError(
             f"export takes an output, a checkpoint and a file, not {1 + len(rest)} arguments",
             do="onward export OUTPUT [CHECKPOINT] FILE",
@@ -86,6 +104,37 @@ def export(
     repository = open_output(output)
     found, done = using(repository, checkpoint, export_it, metric=metric, lowest=lowest)
     _say(found, file, done, "pth" if as_pth else "safetensors", as_json=as_json)
+
+
+def _register(
+    output: str,
+    rest: tuple[str, ...],
+    name: str,
+    model: str,
+    *,
+    as_json: bool,
+    metric: str,
+    lowest: bool,
+    refused: Any,
+) -> None:
+    if len(rest) > 1 or refused:
+        raise UsageError(
+            "--mlflow writes no file, and takes no option of one",
+            do="onward export OUTPUT [CHECKPOINT] --mlflow [NAME]",
+        )
+
+    def register_it(found: Found) -> tuple[Found, Registered]:
+        models = models_in(found, model)
+
+        def to_file(path: Path) -> None:
+            target = Target(str(path), force=False)
+            _export_safetensors(found, models, target, whole=False, hidden=as_json)
+
+        return found, register(found, name, to_file)
+
+    checkpoint = rest[0] if rest else "latest"
+    found, done = using(open_output(output), checkpoint, register_it, metric=metric, lowest=lowest)
+    say(found, done, as_json=as_json)
 
 
 def models_in(found: Found, wanted: str = "") -> list[str]:

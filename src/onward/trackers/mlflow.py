@@ -24,7 +24,7 @@ from onward.trackers.names import need
 
 REPOSITORY = "onward.repository"
 SERIES = "onward.series"
-_MODEL = "model"
+MODEL = "model"
 """The value of the tag `SERIES` of the parent run."""
 
 _STATUS = {"finished": "FINISHED", "killed": "KILLED", "failed": "FAILED"}
@@ -69,14 +69,14 @@ class MLflow:
             "mlflow.source.name": os.path.basename(sys.argv[0] or "python"),
         }
         title = series.output.rstrip("/").rpartition("/")[2] or series.repository[:8]
-        self._model = self._take(known.get(_MODEL), experiment, title, {**shared, SERIES: _MODEL})
+        self._model = self._take(known.get(MODEL), experiment, title, {**shared, SERIES: MODEL})
         mine = known.get(series.name)
         tags = {**shared, SERIES: series.name, _PARENT_RUN: self._model}
         self._run = self._take(mine, experiment, series.name, tags)
         self._newest = self._newest_of_model = None
         for name, run in known.items():
             # The writer of an output is alone: what still seems to run was killed.
-            if name not in (_MODEL, series.name) and run.info.status == "RUNNING":
+            if name not in (MODEL, series.name) and run.info.status == "RUNNING":
                 ended = "FINISHED" if name in series.finished else "KILLED"
                 self._client.set_terminated(run.info.run_id, ended)
         if mine is not None:

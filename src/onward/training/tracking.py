@@ -94,7 +94,8 @@ class Tracking:
 
     def flush(self, timeout_s: float) -> bool:
         """Waits until trackers know everything; False where one does not within this time."""
-        return all([teller.flush(timeout_s) for teller in self._tellers])
+        told = [teller.flush(timeout_s) for teller in self._tellers]  # each, whatever another did
+        return all(told)
 
     def saved(self, commit: Commit, learning: Callable[[], Mapping[str, Any]]) -> None:
         """A checkpoint exists."""
