@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import torch
 from torch import nn
 
 import onward
-
-ROOT = Path(__file__).parent.parent.parent
 
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
 """Of each run by its name: of each metric, the values in the order of the tracker."""
@@ -65,14 +62,26 @@ def train(
     return run
 
 
-def in_process(output: Path, *arguments: str, environment: dict[str, str] | None = None) -> int:
-    """Runs `train` in a process of its own; returns its exit status."""
-    command = [sys.executable, "-m", "tests.trackers.story", str(output), *arguments]
-    variables = {**os.environ, **(environment or {})}
-    found = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-    if found.returncode not in (0, -signal.SIGKILL):
-        raise AssertionError(found.stderr)
-    return found.returncode
+def in_process(
+    output: Path, trackers: list[str], *, environment: dict[str, str], **how: Any
+) -> int:
+    """Runs `train` in a process of its own; returns its exit status, negative for a signal."""
+    context = multiprocessing.get_context("forkserver")  # imports cost once, not in each process
+    context.set_forkserver_preload(
+        ["torch", "torch._dynamo", "mlflow", "onward.training.session", "onward.data.torch"]
+    )
+    process = context.Process(
+        target=_train_in, args=(environment, str(output), trackers), kwargs=how
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, "the process hangs"
+    return process.exitcode
+
+
+def _train_in(environment: dict[str, str], output: str, trackers: list[str], **how: Any) -> None:
+    os.environ.update(environment)
+    train(output, trackers, **how)
 
 
 def in_tensorboard(folder: Path) -> Curves:
@@ -114,8 +123,3 @@ def in_mlflow(uri: str, experiment: str = "onward") -> Curves:
         }
         for name, run in mlflow_runs(uri, experiment).items()
     }
-
-
-if __name__ == "__main__":
-    place, names, kill_at, told, count = sys.argv[1:]
-    train(place, names.split(","), kill_at=int(kill_at), told=told == "told", items=int(count))

@@ -51,6 +51,7 @@ class Tracking:
         self._told: dict[str, int] = {}
         self._seq = count()
         self._recent: deque[Told] = deque()
+        self._left_by = ""  # the series that what is not told yet belongs to
         self._series: Series | None = None
         self._model_rows: list[Row] = []
         self._begun = self._ended = False
@@ -59,12 +60,13 @@ class Tracking:
         """The run is open, at the step `series.step`. Trackers hear of it with the first row."""
         if not self._tellers:
             return
+        if self._left_by != series.name:
+            self._recent.clear()  # the rows of another path, whose own series has them
         first = min([series.step, *(told.step for told in self._recent)])
         self._series = replace(series, step=first)
         self._model_rows = list(model_rows)
-        if self._recent:
-            for told in self._recent:
-                self._put(told)
+        for told in self._recent:
+            self._put(told)
 
     # What the loop tells.
 
@@ -142,12 +144,14 @@ class Tracking:
             [row.step, row.time_s, {name: repr(value) for name, value in row.values.items()}]
             for row in rows
         ]
-        return {"tracking": {"told": dict(self._told), "untold": untold}}
+        name = self._series.name if self._series is not None else ""
+        return {"tracking": {"series": name, "told": dict(self._told), "untold": untold}}
 
     def go_on_from(self, about: Mapping[str, Any]) -> None:
         """Takes up what `about` said when the checkpoint of a resumed increment was made."""
         if not self._tellers:
             return
+        self._left_by = str(about.get("series") or "")
         self._told = {str(name): int(step) for name, step in (about.get("told") or {}).items()}
         self._recent = deque(
             Told(next(self._seq), int(step), {str(n): float(v) for n, v in values.items()}, time_s)
