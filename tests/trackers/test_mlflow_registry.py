@@ -77,7 +77,7 @@ def test_registered_twice_is_one_version(
     assert again["aliases_left_out"] == ["V7", "with.dot"]
     assert onward("alias", out, "stable", "v2").exit_code == 0
     assert "version 2 of out, called stable" in onward("export", out, "v2", "--mlflow").output
-    assert client(uri).get_model_version_by_alias("out", "stable").version == "2"
+    assert str(client(uri).get_model_version_by_alias("out", "stable").version) == "2"
     assert len(client(uri).search_model_versions("name='out'")) == 2
 
 

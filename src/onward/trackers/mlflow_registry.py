@@ -40,7 +40,7 @@ class Registry:
         check_reachable("")
         self._repository = repository
         self._experiment = experiment
-        self._client = client_of("")
+        self._client = self._asked(client_of, "")
 
     def version_of(self, name: str, checkpoint: str) -> Any:
         """The version that this checkpoint is, or None."""
