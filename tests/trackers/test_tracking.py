@@ -46,6 +46,7 @@ def test_each_increment_is_a_series_of_one_model(tmp_path: Path) -> None:
     assert min(second.curves["loss"]) == first.newest + 1
     assert second.facts["checkpoint"] == last.checkpoint
     assert second.facts["verb"] == "continue"
+    assert second.facts["parent"] == first.facts["checkpoint"]
     assert second.facts["data"] == "20 new, 40 known"
     assert second.facts["verdict"]
     assert list(memory.model["holdout/fixed"]) == [30, second.newest]
@@ -106,7 +107,7 @@ def test_going_on_from_an_older_checkpoint_is_another_series(tmp_path: Path) -> 
     stop(tmp_path, memory, -1, checkpoint="v1")
     assert list(memory.kept["increment-1"].curves["loss"]) == list(range(1, 21))
     assert list(memory.kept["increment-1-from-8"].curves["loss"]) == list(range(9, 41))
-    assert memory.kept["increment-1-from-8"].facts["began_from"]
+    assert memory.kept["increment-1-from-8"].facts["verb"] == "resume"
 
 
 def test_an_increment_begun_again_is_another_series(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class MLflow:
             "onward.output": series.output,
             "mlflow.source.name": os.path.basename(sys.argv[0] or "python"),
         }
-        title = series.output.rstrip("/").rpartition("/")[2] or series.repository[:8]
+        title = title_of(series.output) or series.repository[:8]
         self._model = self._take(known.get(MODEL), experiment, title, {**shared, SERIES: MODEL})
         mine = known.get(series.name)
         tags = {**shared, SERIES: series.name, _PARENT_RUN: self._model}
@@ -78,7 +78,7 @@ class MLflow:
             # The writer of an output is alone: what still seems to run was killed.
             if name not in (MODEL, series.name) and run.info.status == "RUNNING":
                 ended = "FINISHED" if name in series.finished else "KILLED"
-                self._client.set_terminated(run.info.run_id, ended)
+                end_run(self._client, run.info.run_id, ended)
         if mine is not None:
             self._note_rewind(mine, series)
         self.note(series.facts)
@@ -110,8 +110,8 @@ class MLflow:
             self._client.log_batch(self._run, tags=tags)
 
     def end(self, status: Status) -> None:
-        self._client.set_terminated(self._run, _STATUS[status])
-        self._client.set_terminated(self._model, _STATUS[status])
+        for run in (self._run, self._model):
+            end_run(self._client, run, _STATUS[status])
 
     def _experiment_id(self) -> str:
         named = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
@@ -201,9 +201,29 @@ def client_of(tracking_uri: str) -> Any:
     return MlflowClient(tracking_uri=tracking_uri or None)
 
 
+def end_run(client: Any, run: str, status: str) -> None:
+    """Sets a run's status and its end, without MLflow's lines in the script's own output."""
+    quiet = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+    before = os.environ.get(quiet)
+    os.environ[quiet] = "true"
+    try:
+        client.set_terminated(run, status)
+    finally:
+        if before is None:
+            os.environ.pop(quiet, None)
+        else:
+            os.environ[quiet] = before
+
+
+def title_of(output: str) -> str:
+    """The last part of an output's URL or path."""
+    place = output.partition("?")[0] if "://" in output else output
+    return place.rstrip("/").rpartition("/")[2]
+
+
 def _name(name: str) -> str:
     """`name` as MLflow allows it: one that it refuses would be refused again for ever."""
     allowed = _NOT_IN_NAMES.sub("_", name)[:_LONGEST_NAME]
     if posixpath.normpath(allowed) != allowed or allowed[0] in "/.":
-        allowed = "_" + allowed.replace("/", "_").lstrip(".")
+        allowed = "_" + allowed.replace("/", "_")
     return allowed

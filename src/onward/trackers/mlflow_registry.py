@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from onward.errors import OnwardError, StoreError, UsageError
-from onward.trackers.mlflow import MODEL, REPOSITORY, SERIES, check_reachable, client_of
+from onward.trackers.mlflow import (
+    MODEL,
+    REPOSITORY,
+    SERIES,
+    check_reachable,
+    client_of,
+    end_run,
+    title_of,
+)
 
 PREFIX = "onward."
 """Of the tags that say which checkpoint a version is."""
@@ -102,7 +110,7 @@ class Registry:
         run = self._client.create_run(
             id_ or self._client.create_experiment(self._experiment), tags=tags
         )
-        self._client.set_terminated(run.info.run_id, "FINISHED")
+        end_run(self._client, run.info.run_id, "FINISHED")
         return run
 
     def _asked(self, call: Any, *arguments: Any) -> Any:
@@ -121,7 +129,7 @@ class Registry:
 def model_name(asked: str, output: str) -> str:
     """The registered model's name: what was asked for, else the last part of the output's URL."""
     if not asked:
-        return _NOT_IN_NAMES.sub("-", output.rstrip("/").rpartition("/")[2]) or "onward"
+        return _NOT_IN_NAMES.sub("-", title_of(output)) or "onward"
     if _NOT_IN_NAMES.search(asked):
         raise UsageError(
             f"{asked!r} cannot be a model of MLflow",

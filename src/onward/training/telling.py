@@ -57,7 +57,7 @@ class Teller:
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
         self._hurried = self._closing = self._failing = self._at_work = False
-        self._lost = 0
+        self._lost = self._failures = 0
 
     @property
     def begun(self) -> bool:
@@ -77,12 +77,14 @@ class Teller:
                 self._thread.start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Waits until all is told; False where the tracker fails, or the time is over."""
+        """Tells all that waits, now; False where the tracker fails, or the time is over."""
         with self._change:
+            failures = self._failures
             self._hurried = True
             self._change.notify_all()
             self._change.wait_for(
-                lambda: self._failing or not (self._waiting or self._at_work), timeout_s
+                lambda: self._failures > failures or not (self._waiting or self._at_work),
+                timeout_s,
             )
             return not (self._waiting or self._at_work)
 
@@ -122,6 +124,7 @@ class Teller:
                 self._waiting.extendleft(reversed(left))
                 self._at_work = False
                 self._hurried = self._hurried and not left
+                self._failures += bool(left)
                 self._change.notify_all()
 
     def _tell(self, taken: list[Told | Job]) -> list[Told | Job]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from onward.learning.evidence import began_from
 from onward.learning.rounds import Round, rounds
 from onward.repository import Commit, History, Repository
 from onward.stores import parse
@@ -68,8 +69,13 @@ def series_of(
     known = rounds(history)
     commit = beginning.commit
     facts = {"verb": beginning.verb, "increment": str(beginning.increment)}
-    if commit is not None:
-        facts["began_from"] = commit.checkpoint
+    if commit is not None and beginning.verb == "resume":
+        facts["resumed_from"] = commit.checkpoint
+    parent = commit.checkpoint if commit is not None and commit.finished else None
+    if commit is not None and not commit.finished:
+        parent = began_from(history, commit)
+    if parent is not None:
+        facts["parent"] = parent
     if beginning.origin is not None:
         facts["branched_from"] = f"{beginning.origin['url']}@{beginning.origin['checkpoint']}"
     return Series(

@@ -106,7 +106,6 @@ class Tracking:
         facts = {
             "checkpoint": commit.checkpoint,
             "checkpoint.step": str(commit.step),
-            "checkpoint.parent": commit.parent or "",
         }
         known = learning()
         if known.get("new") is not None:
