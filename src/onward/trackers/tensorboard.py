@@ -124,9 +124,9 @@ class _EventFile:
         self._file: IO[bytes] = (folder / name).open("xb")
         self._records = RecordWriter(self._file)
         self._put(file_version="brain.Event:2")
-        if earlier:
-            start = self._event.SessionLog(status=self._event.SessionLog.START)
-            self._put(step=step, session_log=start)
+        # Always: earlier files may be on another machine.
+        start = self._event.SessionLog(status=self._event.SessionLog.START)
+        self._put(step=step, session_log=start)
         self.flush()
 
     def write_row(self, row: Row) -> None:
