@@ -56,7 +56,8 @@ class Teller:
         self._waiting: deque[Told | Job] = deque()
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._hurried = self._closing = self._failing = self._at_work = False
+        self._hurried = self._closing = self._failing = False
+        self._in_hand: list[Told | Job] = []
         self._lost = self._failures = 0
 
     @property
@@ -83,10 +84,10 @@ class Teller:
             self._hurried = True
             self._change.notify_all()
             self._change.wait_for(
-                lambda: self._failures > failures or not (self._waiting or self._at_work),
+                lambda: self._failures > failures or not (self._waiting or self._in_hand),
                 timeout_s,
             )
-            return not (self._waiting or self._at_work)
+            return not (self._waiting or self._in_hand)
 
     def close(self, timeout_s: float) -> None:
         """Tells what is left, if that can be done in this time; says what could not."""
@@ -96,12 +97,15 @@ class Teller:
         with self._change:
             self._closing = True
             self._change.notify_all()
-            left = sum(isinstance(what, Told) for what in self._waiting)
-            left += self._lost
-        if left or self._at_work:
-            self._say(f"{self.tracker.name} was not told everything ({left:,} steps are missing)")
-        else:
+            rows = sum(isinstance(what, Told) for what in (*self._in_hand, *self._waiting))
+            all_told = not (self._in_hand or self._waiting or self._lost)
+        if all_told:
             self._thread.join()
+        else:
+            self._say(
+                f"{self.tracker.name} was not told everything: {rows + self._lost:,} rows of "
+                "metrics are missing there"
+            )
 
     def _work(self) -> None:
         while True:
@@ -116,13 +120,12 @@ class Teller:
                     continue
                 if self._failing and self._closing:
                     return
-                taken = list(self._waiting)
+                self._in_hand = list(self._waiting)
                 self._waiting.clear()
-                self._at_work = True
-            left = self._tell(taken)
+            left = self._tell(self._in_hand)
             with self._change:
                 self._waiting.extendleft(reversed(left))
-                self._at_work = False
+                self._in_hand = []
                 self._hurried = self._hurried and not left
                 self._failures += bool(left)
                 self._change.notify_all()

@@ -25,7 +25,7 @@ from onward.trackers.base import Status
 from onward.training.telling import Teller, Told, now_s
 
 EVERY_STEPS = 10
-_LAST_WORDS_S = 20.0
+_LAST_WORDS_S = 10.0
 _MOST_KEPT = 1000
 """Rows that a checkpoint remembers as not told yet."""
 
