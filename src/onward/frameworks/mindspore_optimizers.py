@@ -74,7 +74,12 @@ def capture(optimizer: Any, key: str, names: Names) -> dict[str, Any]:
         "state": state,
         "shared": shared,
         "param_groups": [
-            {"lr": rate, "weight_decay": decay, "params": [named[id(p)] for p in parameters]}
+            {
+                "lr": rate,
+                "weight_decay": decay,
+                "params": [named[id(p)] for p in parameters],
+                **({"scheduled": True} if getattr(optimizer, "dynamic_lr", False) else {}),
+            }
             for rate, decay, parameters in _groups(optimizer)
         ],
     }

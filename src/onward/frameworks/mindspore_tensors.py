@@ -130,7 +130,7 @@ def write(target: Any, leaf: TensorLeaf) -> None:
     ):
         np.copyto(live.data, bytes_of(leaf))
     else:
-        target.set_data(owned(leaf))
+        target.copy_(owned(leaf))  # a compiled network would not see set_data
 
 
 def write_number(target: Any, value: float) -> None:
@@ -139,7 +139,7 @@ def write_number(target: Any, value: float) -> None:
     if live is not None and live.data is not None:
         live.data.view(_NUMPY_DTYPES[live.dtype])[:] = value
     else:
-        target.set_data(Tensor(np.full(target.shape, value), dtype=target.dtype))
+        target.copy_(Tensor(np.full(target.shape, value), dtype=target.dtype))
 
 
 def number(tensor: Any) -> float:

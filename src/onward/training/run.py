@@ -238,14 +238,19 @@ class Run:
         self._in_epoch = True
         self._shown_epoch = epoch
 
-    def leave_epoch(self) -> None:
-        """The loop has ended the epoch that it entered: saves if that is due, obeys SIGTERM."""
+    def leave_epoch(self, *, last: bool = False) -> None:
+        """The loop has ended the epoch that it entered: saves if that is due, obeys SIGTERM.
+
+        After the `last` one it does neither, because `finish` follows.
+        """
         self._in_epoch = False
         # With gradients accumulated beyond the epoch's end, the next step's save is the first
         # that can hold all of the state.
         settled = self._between_steps and self._loaders.settled()
         self.counters.epoch = following = self._shown_epoch + 1
         self._loaders.end_epoch(following)
+        if last:
+            return
         if settled and (self._saves.policy.every_epoch or self._saves.wanted):
             # The next step is in the next epoch: this save waits for its turn.
             self._saves.saver.let_pass()
