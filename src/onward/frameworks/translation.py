@@ -38,7 +38,7 @@ NORMALISATION = {
 """How MindSpore names what PyTorch's normalisation layers have."""
 
 EMBEDDING, PRELU, COUNTER, WITHIN_3D = "embedding_table", "w", "num_batches_tracked", "bn2d"
-_TRANSFORMER = {"dense1": "linear1", "dense2": "linear2"}
+TRANSFORMER = {"dense1": "linear1", "dense2": "linear2"}
 
 Table = Mapping[str, Any]
 """A model's part of a state tree: leaves by name, and what else it keeps."""
@@ -129,8 +129,8 @@ def torch_names(name: str) -> Iterator[tuple[str, str]]:
         yield ".".join([*parents, "weight"]), "embedding"
     elif last == PRELU:
         yield ".".join([*parents, "weight"]), "PReLU"
-    elif parents and parents[-1] in _TRANSFORMER:
-        yield ".".join([*parents[:-1], _TRANSFORMER[parents[-1]], last]), "transformer layer"
+    elif parents and parents[-1] in TRANSFORMER:
+        yield ".".join([*parents[:-1], TRANSFORMER[parents[-1]], last]), "transformer layer"
 
 
 def laid_out(leaf: TensorLeaf, live: TensorLeaf, *, to: str) -> TensorLeaf:
