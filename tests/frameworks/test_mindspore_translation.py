@@ -196,13 +196,12 @@ def train_torch(output: Path, **options: Any) -> Module:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     run = onward.open(output, model=model, optimizer=optimizer, **options)
     for _ in run.epochs(3):
-        for _ in run.batches([0]):
-            logits = model(torch.from_numpy(IMAGES))
-            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            run.step(loss=loss)
+        logits = model(torch.from_numpy(IMAGES))
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.step(loss=loss)
     run.finish()
     return model
 
@@ -219,10 +218,9 @@ def train_mindspore(output: Path, **options: Any) -> Cell:
     run = onward.open(output, model=net, optimizer=optimizer, **options)
     net.set_train(True)
     for _ in run.epochs(3):
-        for _ in run.batches([0]):
-            loss, grads = step(Tensor(IMAGES), Tensor(LABELS, ms.int32))
-            optimizer(grads)
-            run.step(loss=float(loss.asnumpy()))
+        loss, grads = step(Tensor(IMAGES), Tensor(LABELS, ms.int32))
+        optimizer(grads)
+        run.step(loss=float(loss.asnumpy()))
     run.finish()
     return net
 
