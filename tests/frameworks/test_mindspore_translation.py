@@ -102,6 +102,13 @@ LAYERS: dict[str, tuple[Any, Any, tuple[Any, ...]]] = {
         lambda: nn.GRU(8, 4, 2, bidirectional=True, batch_first=True),
         lambda: torch.nn.GRU(8, 4, 2, bidirectional=True, batch_first=True), (TOKENS,),
     ),
+    "rnn cell": (
+        lambda: nn.RNNCell(8, 4), lambda: torch.nn.RNNCell(8, 4), (values(2, 8), values(2, 4))
+    ),
+    "lstm cell": (
+        lambda: nn.LSTMCell(8, 4), lambda: torch.nn.LSTMCell(8, 4),
+        (values(2, 8), (values(2, 4), values(2, 4))),
+    ),
     "gru cell": (
         lambda: nn.GRUCell(8, 4), lambda: torch.nn.GRUCell(8, 4), (values(2, 8), values(2, 4))
     ),
@@ -121,14 +128,18 @@ LAYERS: dict[str, tuple[Any, Any, tuple[Any, ...]]] = {
 }  # fmt: skip
 
 
+def _each(make: Any, inputs: Any) -> Any:
+    return tuple(_each(make, x) if isinstance(x, tuple) else make(x) for x in inputs)
+
+
 def forward(layer: Any, inputs: tuple[Any, ...]) -> Any:
     if isinstance(layer, nn.Cell):
         layer.set_train(False)
-        result = layer(*map(Tensor, inputs))
+        result = layer(*_each(Tensor, inputs))
         return (result[0] if isinstance(result, tuple) else result).asnumpy()
     layer.eval()
     with torch.no_grad():
-        result = layer(*map(torch.from_numpy, inputs))
+        result = layer(*_each(torch.from_numpy, inputs))
     return (result[0] if isinstance(result, tuple) else result).numpy()
 
 
