@@ -12,6 +12,7 @@ import torch
 from mindspore import Tensor, nn, ops
 from mindspore.dataset import GeneratorDataset
 
+import onward as library
 from onward.repository import open_repository, read_state
 from onward.stores import LocalStore
 from tests.cli.conftest import AsJson, Onward
@@ -118,6 +119,39 @@ def test_a_classic_file_goes_in_and_comes_out_equal(
     optimizer = OPTIMIZERS[kind](again)
     assert ms.load_param_into_net(again, after)[0] == []
     assert ms.load_param_into_net(optimizer, after)[0] == []
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_script_goes_on_from_an_import(onward: Onward, tmp_path: Path, kind: str) -> None:
+    """`onward.open` continues with network and optimizer as they were, and what it keeps goes out
+    into a file that MindSpore loads into both."""
+    net, optimizer, file = trained(tmp_path, OPTIMIZERS[kind])
+    onward("import", file, tmp_path / "out")
+    again = Cell()
+    live = OPTIMIZERS[kind](again)
+    run = library.open(tmp_path / "out", model=again, optimizer=live)
+    assert (run.verb, run.global_step) == ("continue", 2)
+    same(net, again)
+    same(optimizer, live)
+    run.save()
+    run.close()
+
+    onward("export", tmp_path / "out", tmp_path / "b.ckpt")
+    third = Cell()
+    fresh = OPTIMIZERS[kind](third)
+    held = ms.load_checkpoint(str(tmp_path / "b.ckpt"))
+    assert ms.load_param_into_net(third, held)[0] == []
+    assert ms.load_param_into_net(fresh, held)[0] == []
+    same(net, third)
+    same(optimizer, fresh)
+
+
+def same(first: nn.Cell, second: nn.Cell) -> None:
+    """Every parameter is, bit for bit."""
+    ours, theirs = dict(first.parameters_and_names()), dict(second.parameters_and_names())
+    assert ours.keys() == theirs.keys()
+    for name, parameter in ours.items():
+        np.testing.assert_array_equal(parameter.asnumpy(), theirs[name].asnumpy(), err_msg=name)
 
 
 def test_only_weights_make_a_smaller_file(onward: Onward, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def open(
     With `verb="auto"` an unfinished increment is resumed, exactly; after a finished one the next
     begins (*continue*: full state, but schedules and learning rates as this script built them).
     `branch_from="<output>@<checkpoint>"` takes only weights, also those of another framework;
-    `rename` says what is called otherwise here, as paths in the checkpoint and here, such as
+    `rename` then says what is called otherwise here, as paths in the checkpoint and here, such as
     `rename={"model.backbone": "model.features"}`. `checkpoint` names one to go on from
     instead of the newest. `seed` decides the order of samples. `config` (plain values) is kept for
     people and for `onward diff`.
