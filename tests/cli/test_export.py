@@ -152,6 +152,11 @@ def test_a_pth_of_mindspores_checkpoint_has_pytorchs_names(
     told = torch.load(tmp_path / "b.pth", weights_only=True)
     assert told["net"]["conv.weight"].tolist() == [[[0, 1, 2], [3, 4, 5]]]
     assert told["epoch"] == 3
+    onward("export", output.url, tmp_path / "c.pth", "--keep-names")
+    kept = torch.load(tmp_path / "c.pth", weights_only=True)["net"]
+    assert list(kept) == ["conv.weight", "bn.gamma", "bn.moving_mean", "words.embedding_table"]
+    both = ("--keep-names", "--layer", "conv=conv1d")
+    onward("export", output.url, tmp_path / "d.pth", *both, code=2)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,7 @@ def test_every_layer_goes_over_once_it_is_told(layer: str) -> None:
     ours, theirs = table(mindspore, MINDSPORE, "x."), table(torch, PYTORCH, "x.")
     said = {"x": TOLD[layer]} if layer in TOLD else {}
     to_mindspore = renamed(theirs, to=MINDSPORE, layers=said)
-    expected = {n: s for n, s in shapes(ours).items() if not n.endswith("num_batches_tracked")}
-    assert shapes(to_mindspore.tensors) == expected
+    assert shapes(to_mindspore.tensors) == shapes(ours)
     place = "x.bn2d" if layer == "batch norm 3d" else "x"
     back = renamed(ours, to=PYTORCH, layers={place: said["x"]} if said else {})
     assert shapes(back.tensors) == shapes(theirs)
@@ -61,6 +60,16 @@ def test_what_may_be_two_things_is_kept_and_said() -> None:
     assert list(told.tensors) == ["words.embedding_table", "fc.weight", "fc.bias"]
     assert told.unsure == {}
     assert renamed(net, to=MINDSPORE, layers={"words": "dense"}).unsure == {}
+
+
+def test_a_counter_has_no_place_in_mindspore() -> None:
+    """But in `mindspore.mint`, whose names are kept as a whole."""
+    names = {"bn.weight": (2,), "bn.bias": (2,), "bn.running_mean": (2,), "bn.running_var": (2,)}
+    net = table({**names, "bn.num_batches_tracked": ()}, PYTORCH)
+    guess = renamed(net, to=MINDSPORE)
+    assert guess.dropped == ["bn.num_batches_tracked"]
+    assert list(guess.tensors)[2:] == ["bn.moving_mean", "bn.moving_variance"]
+    assert list(renamed(net, to=MINDSPORE, layers={"bn": "keep"}).tensors) == list(net)
 
 
 def test_a_flat_convolution_is_asked_about() -> None:

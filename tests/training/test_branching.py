@@ -119,7 +119,7 @@ def test_all_that_does_not_fit_is_said_at_once_and_nothing_is_touched(tmp_path: 
     assert "model.neck.gamma: the checkpoint has it F32 [4]" in said
     assert "model.words.weight: the checkpoint has F32 [6, 3], the live model F32 [5, 3]" in said
     assert len(caught.value.differences) == 3
-    assert "rename={" in str(caught.value)
+    assert 'rename={"model.neck": "model.norm"}' in str(caught.value)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not (tmp_path / "here").exists()
 
@@ -141,10 +141,12 @@ def test_modules_with_other_names_are_renamed(
     np.testing.assert_array_equal(
         model.head.weight.detach(), np.float32(net_of_mindspore()["head.weight"])
     )
-    assert "9 renamed" in capsys.readouterr().err
+    assert "9 of these renamed" in capsys.readouterr().err
 
 
-def test_renaming_serves_one_framework_too(tmp_path: Path) -> None:
+def test_renaming_serves_one_framework_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A module that was renamed since, both sides in PyTorch."""
     torch.manual_seed(1)
     old = nn.ModuleDict({"backbone": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
@@ -152,8 +154,12 @@ def test_renaming_serves_one_framework_too(tmp_path: Path) -> None:
     run.save()
     run.close()
     new = nn.ModuleDict({"features": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+    with pytest.raises(errors.Mismatch) as caught:
+        onward.open(tmp_path / "b", branch_from=str(tmp_path / "a"), model=new)
+    assert 'rename={"model.backbone": "model.features"}' in str(caught.value)
     rename = {"model.backbone.": "model.features."}
     onward.open(tmp_path / "b", branch_from=str(tmp_path / "a"), rename=rename, model=new).close()
+    assert "2 tensors renamed" in capsys.readouterr().err
     assert torch.equal(new["features"].weight, old["backbone"].weight)  # type: ignore[union-attr]
     assert torch.equal(new["head"].bias, old["head"].bias)  # type: ignore[union-attr]
 

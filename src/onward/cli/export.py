@@ -48,6 +48,11 @@ _BY_SUFFIX = {".pth": "pth", ".pt": "pth", ".ckpt": "ckpt"}
     + ", ".join(KINDS)
     + ".",
 )
+@click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Translate no names: layers of mindspore.mint have PyTorch's.",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 def export(
@@ -59,6 +64,7 @@ def export(
     only: str | None,
     model: str,
     layers: tuple[str, ...],
+    keep_names: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -83,9 +89,12 @@ def export(
     checkpoint, file = rest if len(rest) == 2 else ("latest", rest[0])
     suffix = "." + file.lower().rpartition(".")[2]
     format_ = format_ or _BY_SUFFIX.get(suffix, "safetensors")
-    said = layers_of(layers)
-    if said and format_ == "safetensors":
-        raise UsageError("--layer is for .pth and .ckpt files", do="leave it out")
+    said = None if keep_names else layers_of(layers)
+    if (keep_names and layers) or (said != {} and format_ == "safetensors"):
+        raise UsageError(
+            "--layer and --keep-names are for .pth and .ckpt files, and one goes without the other",
+            do="leave them out",
+        )
     target = Target(file, force=force)
 
     def export_it(found: Found) -> tuple[Found, Exported]:

@@ -73,12 +73,13 @@ def export_native(
     *,
     format_: str,
     whole: bool,
-    layers: Mapping[str, str],
+    layers: Mapping[str, str] | None,
     hidden: bool,
 ) -> Exported:
     """Writes one model, and if `whole` its optimizers, where the checkpoint is of this framework.
 
-    Of another framework's checkpoint only the weights, under names as far as they can be told.
+    Of another framework's checkpoint only the weights, under names as far as they can be told;
+    with `layers` of None under their own.
     """
     made_with, to = found.manifest.framework.name, FRAMEWORK_OF[format_]
     keys = [model, *(optimizers if whole and made_with == to else [])]
@@ -91,7 +92,8 @@ def export_native(
     net = tree[model]
     leaves = {name: leaf for name, leaf in net.items() if isinstance(leaf, TensorLeaf)}
     if made_with != to:
-        renaming = renamed(leaves, to=to, layers=layers)
+        kept = dict.fromkeys({name.rpartition(".")[0] for name in leaves}, "keep")
+        renaming = renamed(leaves, to=to, layers=kept if layers is None else layers)
         net = renaming.tensors
     trees = {name: tree[name] for name in keys[1:]}
     size_bytes, left_out = write(found, model, net, trees, target, hidden)
@@ -113,14 +115,15 @@ def layers_of(given: tuple[str, ...]) -> dict[str, str]:
     return {layer: kind for layer, _, kind in pairs}
 
 
-def _check_layers(found: Found, layers: Mapping[str, str], *, translates: bool) -> None:
-    if layers and not translates:
-        raise UsageError(
-            "--layer is for files of another framework",
-            why=f"checkpoint {found.label} was made with {found.manifest.framework.name}, and its "
-            "names stay as they are",
-            do="leave --layer out",
-        )
+def _check_layers(found: Found, layers: Mapping[str, str] | None, *, translates: bool) -> None:
+    if translates or layers == {}:
+        return
+    raise UsageError(
+        "--layer and --keep-names are for files of another framework",
+        why=f"checkpoint {found.label} was made with {found.manifest.framework.name}, and its "
+        "names stay as they are",
+        do="leave them out",
+    )
 
 
 def _pth_writer() -> _Writer:
@@ -173,7 +176,7 @@ def _trains(optimizer: Mapping[str, Any], model: str) -> bool:
 def _translation_lines(found: Renaming, made_with: str) -> list[str]:
     rules = ", ".join(f"{rule} {number}" for rule, number in sorted(found.by_rule.items()))
     by_rule = f"{sum(found.by_rule.values())} by rule" + (f" ({rules})" if rules else "")
-    lines = [f"translated from {made_with}: {found.by_name} by name, {by_rule}; only weights are"]
+    lines = [f"translated from {made_with}: {found.by_name} by name, {by_rule}; optimizers are not"]
     if found.dropped:
         lines.append(f"{count(len(found.dropped), 'counter')} of batches has no place there")
     for layer, what in found.unsure.items():

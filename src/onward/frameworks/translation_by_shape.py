@@ -64,8 +64,6 @@ def renamed(
         for last in names:
             old = f"{module}.{last}" if module else last
             _put(result, old, _renamed(module, last, kind, net[old], to), net[old], to)
-    in_order = {new: result.tensors[new] for new in result.tensors}
-    result.tensors = in_order
     return result
 
 
@@ -103,7 +101,7 @@ def _renamed(
     def called(new: str, where: str = module) -> str:
         return f"{where}.{new}" if where else new
 
-    if last == COUNTER and to == MINDSPORE:
+    if last == COUNTER and to == MINDSPORE and kind != "keep":
         return None
     if kind == "conv1d" and last == "weight" and len(shape) in (3, 4):
         return (

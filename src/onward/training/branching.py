@@ -8,6 +8,7 @@ from typing import Any
 
 from onward.errors import UsageError
 from onward.frameworks.base import Framework, TensorLeaf
+from onward.frameworks.growth import tensors
 from onward.frameworks.translation import Translation, translated
 from onward.repository import Manifest, description
 
@@ -38,10 +39,9 @@ class Branch:
         described = description(manifest)
         self.keys = self._keys(described)
         """The objects of the checkpoint that are needed."""
-        self._live: dict[str, Any] = {}
+        self._live = framework.capture({name: objects[name] for name in self._names})
         self._translations: dict[str, Translation] = {}
         if self.translates:
-            self._live = framework.capture({name: objects[name] for name in self._names})
             tree = self._with_names_of_here(described)
             for name in self._names:
                 if isinstance(tree.get(name), Mapping):
@@ -49,6 +49,7 @@ class Branch:
                     self._translations[name] = found
                     self.differences += [f"{name}.{line}" for line in found.differences]
         self.differences += self._wrongly_renamed(described)
+        self._described = described
 
     @property
     def translates(self) -> bool:
@@ -73,23 +74,23 @@ class Branch:
 
     def hint(self) -> str:
         """What to do about names that do not match."""
-        what = "name what is called otherwise here: rename={"
-        example = f'"{self._names[0]}.backbone": "{self._names[0]}.features"' if self._names else ""
-        return what + example + "} (path in the checkpoint: path here)"
+        old, new = self._likely() or ("model.backbone", "model.features")
+        return (
+            f'name what is called otherwise here, such as rename={{"{old}": "{new}"}} (path in the '
+            "checkpoint: path here)"
+        )
 
     def sentence(self) -> str:
         """What was taken, for people; empty where that goes without saying."""
         renamed = sum(self._renamed.values())
-        words = [f"{renamed} renamed"] if renamed else []
-        if self.translates:
-            rules = self._rules()
-            listed = ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items()))
-            words = [f"{self._by_name()} by name", *words]
-            words.append(f"{sum(rules.values())} by rule" + (f" ({listed})" if listed else ""))
-        if not words:
-            return ""
+        if not self.translates:
+            return f"{renamed:,} tensors renamed, the others taken by name" if renamed else ""
+        rules = self._rules()
+        listed = ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items()))
         text = f"tensors of {self._made_with.name} {self._made_with.version} taken: "
-        text += ", ".join(words)
+        text += f"{self._by_name()} by name, {sum(rules.values())} by rule"
+        text += f" ({listed})" if listed else ""
+        text += f", {renamed} of these renamed" if renamed else ""
         if kept := self._listed("kept"):
             text += f"; stay as they are: {_some(kept)}"
         if dropped := self._listed("dropped"):
@@ -111,6 +112,20 @@ class Branch:
         return facts
 
     # Details.
+
+    def _likely(self) -> tuple[str, str] | None:
+        """The paths of two modules, there and here, that may be one: theirs match nothing else."""
+        there = dict(tensors(self.applied(self._described)))
+        here = dict(tensors(self._live))
+        for path, leaf in there.items():
+            if path in here or path.partition(".")[0] not in self._names:
+                continue
+            for other, live in here.items():
+                if other not in there and live.shape == leaf.shape:
+                    old, new = path.rpartition(".")[0], other.rpartition(".")[0]
+                    if old != new:
+                        return old, new
+        return None
 
     def _by_name(self) -> int:
         return sum(found.by_name for found in self._translations.values())
