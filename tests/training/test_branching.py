@@ -144,6 +144,17 @@ def test_modules_with_other_names_are_renamed(
     assert "9 of these renamed" in capsys.readouterr().err
 
 
+def test_an_object_with_another_name_is_found(tmp_path: Path) -> None:
+    """The model was called otherwise in onward.open: the error says what to rename."""
+    saved(tmp_path / "there")
+    with pytest.raises(errors.Mismatch) as caught:
+        onward.open(tmp_path / "here", branch_from=str(tmp_path / "there"), net=Net())
+    assert 'rename={"model": "net"}' in str(caught.value)
+    onward.open(
+        tmp_path / "here", branch_from=str(tmp_path / "there"), rename={"model": "net"}, net=Net()
+    ).close()
+
+
 def test_renaming_serves_one_framework_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 from onward.frameworks.base import TensorLeaf, fetched
 
-PYTORCH, MINDSPORE = "torch", "mindspore"
+FRAMEWORKS = PYTORCH, MINDSPORE = ("torch", "mindspore")
 
 NORMALISATION = {
     "gamma": "weight",
@@ -156,7 +156,7 @@ def narrowed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def of_kind(value: Any, to: str) -> Any:
     """A leaf of either framework as one of `to`; anything else as it is."""
-    if isinstance(value, TensorLeaf) and value.kind in (PYTORCH, MINDSPORE):
+    if isinstance(value, TensorLeaf) and value.kind in FRAMEWORKS:
         return replace(value, kind=to)
     return value
 

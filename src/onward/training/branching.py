@@ -9,7 +9,7 @@ from typing import Any
 from onward.errors import UsageError
 from onward.frameworks.base import Framework, TensorLeaf
 from onward.frameworks.growth import tensors
-from onward.frameworks.translation import Translation, translated
+from onward.frameworks.translation import FRAMEWORKS, Translation, translated
 from onward.repository import Manifest, description
 
 _MOST_LISTED = 5
@@ -118,13 +118,15 @@ class Branch:
         there = dict(tensors(self.applied(self._described)))
         here = dict(tensors(self._live))
         for path, leaf in there.items():
-            if path in here or path.partition(".")[0] not in self._names:
+            if path in here or leaf.kind not in FRAMEWORKS:
                 continue
             for other, live in here.items():
                 if other not in there and live.shape == leaf.shape:
-                    old, new = path.rpartition(".")[0], other.rpartition(".")[0]
+                    old, new = path.split(".")[:-1], other.split(".")[:-1]
+                    while len(old) > 1 and len(new) > 1 and old[-1] == new[-1]:
+                        del old[-1], new[-1]
                     if old != new:
-                        return old, new
+                        return ".".join(old), ".".join(new)
         return None
 
     def _by_name(self) -> int:
