@@ -116,7 +116,8 @@ def entries_of(
     if "global_step" in shared:
         put("global_step", shared["global_step"])
     for number, group in enumerate(groups):
-        if group.get("lr") is not None:
+        # A scalar in place of a table would keep MindSpore from loading the file.
+        if group.get("lr") is not None and not group.get("scheduled"):
             put(_RATE if len(groups) == 1 else f"{_RATE_OF_GROUP}{number}", group["lr"])
     for name, value in shared.items():
         if name != "global_step":
@@ -141,11 +142,14 @@ def _optimizer(
     for name, (slot, parameter) in slots.items():
         state.setdefault(f"{model}.{parameter}", {})[slot] = entries[name]
     shared = {name: leaf for name, leaf in entries.items() if name in _SHARED}
+    group: dict[str, Any] = {"lr": _rate(entries), "params": list(state)}
+    if _RATE not in entries or entries[_RATE].shape != ():
+        group["scheduled"] = True
     return {
         "type": _type_of(frozenset(slot for slot, _ in slots.values()), shared),
         "state": state,
         "shared": shared,
-        "param_groups": [{"lr": _rate(entries), "params": list(state)}],
+        "param_groups": [group],
     }
 
 
