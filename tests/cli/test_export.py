@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -121,6 +123,80 @@ def test_an_existing_file_is_not_replaced_unasked(
     assert file.read_bytes() == before
     onward("export", output.url, "v2", file, "--force")
     assert load_file(file)["w"][0] == 2
+
+
+def of_mindspore(output: Output) -> None:
+    net = {
+        "conv.weight": leaf(np.arange(6, dtype=np.float32).reshape(1, 2, 1, 3)),
+        "bn.gamma": floats(1, 2), "bn.moving_mean": floats(3, 4),
+        "words.embedding_table": leaf(WEIGHT),
+    }  # fmt: skip
+    output.save(
+        {"model": net, "optimizer": optimizer("model.bn.gamma")}, framework="mindspore", epoch=3
+    )
+
+
+def test_a_pth_of_mindspores_checkpoint_has_pytorchs_names(
+    onward: Onward, output: Output, tmp_path: Path
+) -> None:
+    """By rule as far as shapes tell; the rest is kept and listed, and --layer tells it."""
+    of_mindspore(output)
+    said = onward("export", output.url, tmp_path / "a.pth").stdout
+    assert "translated from mindspore: 1 by name, 3 by rule (embedding 1, normalisation 2)" in said
+    assert "conv may be a convolution 1d, or one 2d of a single row (see --layer)" in said
+    assert "left out: optimizer" in said
+    net = torch.load(tmp_path / "a.pth", weights_only=True)["net"]
+    assert list(net) == ["conv.weight", "bn.weight", "bn.running_mean", "words.weight"]
+    assert net["conv.weight"].shape == (1, 2, 1, 3)
+    onward("export", output.url, tmp_path / "b.pth", "--layer", "conv=conv1d")
+    told = torch.load(tmp_path / "b.pth", weights_only=True)
+    assert told["net"]["conv.weight"].tolist() == [[[0, 1, 2], [3, 4, 5]]]
+    assert told["epoch"] == 3
+    onward("export", output.url, tmp_path / "c.pth", "--keep-names")
+    kept = torch.load(tmp_path / "c.pth", weights_only=True)["net"]
+    assert list(kept) == ["conv.weight", "bn.gamma", "bn.moving_mean", "words.embedding_table"]
+    both = ("--keep-names", "--layer", "conv=conv1d")
+    onward("export", output.url, tmp_path / "d.pth", *both, code=2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "file", "said"),
+    [
+        ("conv", "a.pth", "--layer conv"),
+        ("nope=dense", "a.pth", "no layer 'nope'"),
+        ("conv=cube", "a.pth", "cannot be 'cube'"),
+        ("conv=conv1d", "a.safetensors", "for .pth and .ckpt files"),
+    ],
+)
+def test_a_layer_that_helps_nothing_is_refused(
+    onward: Onward, output: Output, tmp_path: Path, layer: str, file: str, said: str
+) -> None:
+    of_mindspore(output)
+    assert said in onward("export", output.url, tmp_path / file, "--layer", layer, code=2).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_safetensors_say_whose_names_they_hold(
+    onward: Onward, output: Output, tmp_path: Path
+) -> None:
+    """MindSpore's own loader looks for "ms"; an import takes them for MindSpore's again."""
+    of_mindspore(output)
+    onward("export", output.url, tmp_path / "f.safetensors")
+    with safe_open(tmp_path / "f.safetensors", "np") as opened:
+        assert opened.metadata()["format"] == "ms"
+        assert "bn.gamma" in opened.keys()  # noqa: SIM118
+    onward("import", tmp_path / "f.safetensors", tmp_path / "again")
+    assert "mindspore" in onward("show", tmp_path / "again").stdout
+
+
+@pytest.mark.skipif(find_spec("mindspore") is not None, reason="MindSpore is installed here")
+def test_a_ckpt_without_mindspore_says_how_to_install_it(
+    onward: Onward, output: Output, tmp_path: Path
+) -> None:
+    output.chain(1)
+    said = onward("export", output.url, tmp_path / "f.ckpt", code=2).stderr
+    assert "pip install 'onward[mindspore]'" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_impossible_places_are_refused(onward: Onward, output: Output, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from onward.repository import open_repository, read_state
 from onward.stores import LocalStore
 from tests.cli.conftest import AsJson, Onward
 from tests.cli.outputs import Output, floats
+from tests.frameworks.test_ckpt_files import entry
 
 
 def trained(**options: Any) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -123,6 +125,50 @@ def test_a_safetensors_file_goes_in_without_torch(
     assert (said["tensors"], said["step"], said["epoch"]) == (2, 5, 0)
     onward("export", tmp_path / "out", tmp_path / "g.safetensors")
     assert "net/b.weight" in onward("show", tmp_path / "out").stdout
+
+
+def test_a_ckpt_goes_in_without_mindspore(onward: Onward, as_json: AsJson, tmp_path: Path) -> None:
+    """Network and optimizer under MindSpore's names; texts are left out and named."""
+    (tmp_path / "f.ckpt").write_bytes(
+        entry("w", [2], "Float32", bytes(8))
+        + entry("global_step", [1], "Int32", b"\7\0\0\0")
+        + entry("learning_rate", [], "Float32", bytes(4))
+        + entry("moments.w", [2], "Float32", bytes(8))
+        + entry("epoch_num", [], "Int64", b"\3" + bytes(7))
+        + entry("note", [0], "str", b"h\0\0\0")
+    )
+    said = as_json("import", tmp_path / "f.ckpt", tmp_path / "out")
+    assert (said["step"], said["epoch"], said["optimizer"]) == (7, 3, "Momentum")
+    assert (said["tensors"], said["left_out"]) == (1, ["note"])
+    shown = onward("show", tmp_path / "out").stdout
+    assert re.search(r"framework +mindspore", shown)
+    assert "optimizer/state/model.w/moments" in shown
+    onward("verify", tmp_path / "out", "--every-byte")
+
+
+def test_a_ckpt_that_does_not_tell_its_optimizer_asks(onward: Onward, tmp_path: Path) -> None:
+    """LazyAdam and AdamOffload keep the same things: the class is asked for."""
+    (tmp_path / "f.ckpt").write_bytes(
+        entry("w", [1], "Float32", bytes(4))
+        + entry("global_step", [1], "Int32", bytes(4))
+        + entry("beta1_power", [1], "Float32", bytes(4))
+        + entry("moment1.w", [1], "Float32", bytes(4))
+        + entry("moment2.w", [1], "Float32", bytes(4))
+    )
+    said = onward("import", tmp_path / "f.ckpt", tmp_path / "out", code=2).stderr
+    assert "moment1, moment2" in said
+    assert "--optimizer-type" in said
+    given = ("--optimizer-type", "LazyAdam")
+    assert "LazyAdam" in onward("import", tmp_path / "f.ckpt", tmp_path / "out", *given).stdout
+    weights = onward("import", tmp_path / "f.ckpt", tmp_path / "two", "--only", "weights").stdout
+    assert "left out: the optimizer" in weights
+
+
+def test_a_ckpt_that_lies_is_refused(onward: Onward, tmp_path: Path) -> None:
+    (tmp_path / "f.ckpt").write_bytes(entry("w", [1 << 40], "Float32", bytes(4)))
+    said = onward("import", tmp_path / "f.ckpt", tmp_path / "out", code=1).stderr
+    assert "f.ckpt cannot be imported: w claims" in said
+    assert not (tmp_path / "out").exists()
 
 
 class Evil:

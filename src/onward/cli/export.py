@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +9,21 @@ import click
 
 from onward import _version
 from onward.cli.contents import RESERVED, contents, top
+from onward.cli.export_files import Exported, echo, export_native, layers_of
 from onward.cli.export_mlflow import register, say
 from onward.cli.options import best_options, json_option, output_argument, write_json
 from onward.cli.outputs import Found, open_output, using
-from onward.cli.progress import byte_progress
 from onward.cli.safetensors_file import SafetensorsStream
-from onward.cli.target import FileChunks, Target
+from onward.cli.target import Target
 from onward.cli.text import clean, count, size
-from onward.cli.torch_support import torch_files
-from onward.errors import StateError, UsageError
-from onward.repository import Tensor, read_state
+from onward.errors import UsageError
+from onward.frameworks.translation_by_shape import KINDS
+from onward.repository import Tensor
 from onward.trackers.mlflow_registry import Registered
 
-_PTH = (".pth", ".pt")
-
-
-@dataclass(frozen=True, slots=True)
-class _Exported:
-    tensors: int
-    size_bytes: int
-    left_out: list[str]
+# What safetensors files say under "format", for their framework's own loader.
+_FORMATS = {"torch": "pt", "mindspore": "ms"}
+_BY_SUFFIX = {".pth": "pth", ".pt": "pth", ".ckpt": "ckpt"}
 
 
 @click.command()
@@ -39,19 +33,33 @@ class _Exported:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["safetensors", "pth"]),
+    type=click.Choice(["safetensors", "pth", "ckpt"]),
     help="By default what the name of FILE says, else safetensors.",
 )
 @click.option(
     "--only",
     type=click.Choice(["weights", "all"]),
-    help="By default all in a .pth (net, optimizer, epoch), weights in safetensors.",
+    help="By default all in a .pth or .ckpt (net, optimizer, epoch), weights in safetensors.",
 )
 @click.option("--model", default="", metavar="NAME", help="Which model, where there are several.")
 @click.option(
     "--mlflow", metavar="[NAME]", is_flag=False, flag_value="",
     help="Instead of FILE, register it in MLflow's registry as a version of the model NAME.",
 )  # fmt: skip
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME=KIND",
+    help="What a layer is, where another framework's names and shapes do not tell: "
+    + ", ".join(KINDS)
+    + ".",
+)
+@click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Translate no names: layers of mindspore.mint have PyTorch's.",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 def export(
@@ -63,6 +71,8 @@ def export(
     only: str | None,
     model: str,
     mlflow: str | None,
+    layers: tuple[str, ...],
+    keep_names: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -71,8 +81,13 @@ def export(
     A safetensors file holds tensors under the names that the model gives them; with several
     models, or --only all, other names say where in the state they are. Its metadata name the
     checkpoint. A .pth file has the form {"net", "optimizer", "epoch"}, where epoch counts those
-    completed; torch.load reads it with weights_only=True. FILE may be a URL. It appears whole or
-    not at all.
+    completed; torch.load reads it with weights_only=True. A .ckpt file is written by MindSpore's
+    save_checkpoint, with the optimizer's state as in its own files. FILE may be a URL. It appears
+    whole or not at all.
+
+    A .ckpt of a checkpoint made with PyTorch, or a .pth of one made with MindSpore, holds the
+    weights under the other framework's names, as far as names and shapes tell which layer is
+    which; what they do not tell is kept and listed.
 
     With --mlflow, the weights go to MLflow (MLFLOW_TRACKING_URI) as a safetensors file, with the
     checkpoint's aliases; one that is registered already gets only these. NAME is by default the
@@ -90,20 +105,35 @@ def export(
             do="onward export OUTPUT [CHECKPOINT] FILE",
         )
     checkpoint, file = rest if len(rest) == 2 else ("latest", rest[0])
-    as_pth = format_ == "pth" or (format_ is None and file.lower().endswith(_PTH))
+    suffix = "." + file.lower().rpartition(".")[2]
+    format_ = format_ or _BY_SUFFIX.get(suffix, "safetensors")
+    said = None if keep_names else layers_of(layers)
+    if (keep_names and layers) or (said != {} and format_ == "safetensors"):
+        raise UsageError(
+            "--layer and --keep-names are for .pth and .ckpt files, and one goes without the other",
+            do="leave them out",
+        )
     target = Target(file, force=force)
 
-    def export_it(found: Found) -> tuple[Found, _Exported]:
+    def export_it(found: Found) -> tuple[Found, Exported]:
         models = models_in(found, model)
-        if as_pth:
-            whole = only != "weights"
-            return found, _export_pth(found, models, target, whole=whole, hidden=as_json)
-        whole = only == "all"
-        return found, _export_safetensors(found, models, target, whole=whole, hidden=as_json)
+        if format_ == "safetensors":
+            whole = only == "all"
+            return found, _export_safetensors(found, models, target, whole=whole, hidden=as_json)
+        return found, export_native(
+            found,
+            _only_one(found, models, format_),
+            _optimizers(found),
+            target,
+            format_=format_,
+            whole=only != "weights",
+            layers=said,
+            hidden=as_json,
+        )
 
     repository = open_output(output)
     found, done = using(repository, checkpoint, export_it, metric=metric, lowest=lowest)
-    _say(found, file, done, "pth" if as_pth else "safetensors", as_json=as_json)
+    _say(found, file, done, format_, as_json=as_json)
 
 
 def _register(
@@ -184,7 +214,7 @@ def _is_optimizer(entry: Any) -> bool:
 
 def _export_safetensors(
     found: Found, models: list[str], target: Target, *, whole: bool, hidden: bool
-) -> _Exported:
+) -> Exported:
     if not whole:
         _check_any(found, models)
     held = contents(found.manifest)
@@ -195,7 +225,7 @@ def _export_safetensors(
     left_out = [path for path in held.values if top(path) in models]
     stream = SafetensorsStream(found.repository.store, named, _metadata(found))
     target.write(stream, stream.size_bytes, hidden=hidden)
-    return _Exported(len(named), stream.size_bytes, left_out)
+    return Exported(len(named), stream.size_bytes, left_out)
 
 
 def _name_in_file(path: str, models: list[str]) -> str:
@@ -209,7 +239,7 @@ def _name_in_file(path: str, models: list[str]) -> str:
 def _metadata(found: Found) -> dict[str, str]:
     commit, manifest = found.commit, found.manifest
     return {
-        "format": "pt" if manifest.framework.name == "torch" else "np",
+        "format": _FORMATS.get(manifest.framework.name, "np"),
         "made_by": f"onward {_version.__version__}",
         "repository": manifest.repository,
         "checkpoint": commit.checkpoint,
@@ -220,42 +250,22 @@ def _metadata(found: Found) -> dict[str, str]:
     }
 
 
-def _export_pth(
-    found: Found, models: list[str], target: Target, *, whole: bool, hidden: bool
-) -> _Exported:
+def _only_one(found: Found, models: list[str], format_: str) -> str:
     _check_any(found, models)
     if len(models) > 1:
         raise UsageError(
             f"checkpoint {found.label} holds {len(models)} models: {', '.join(models)}",
-            why="a .pth file has room for one",
+            why=f"a .{format_} file has room for one",
             do="choose one with --model, or export to safetensors",
         )
-    if found.manifest.framework.name != "torch":
-        raise StateError(
-            f"checkpoint {found.label} was made with {found.manifest.framework.name}",
-            why="a .pth file is PyTorch's",
-            do="export to safetensors",
-        )
-    state = found.manifest.state
-    optimizers = [name for name, entry in state.items() if _is_optimizer(entry)] if whole else []
-    keys = [models[0], *optimizers]
-    total = sum(t.size_bytes for p, t in contents(found.manifest).tensors.items() if top(p) in keys)
-    with byte_progress("reading", lambda: total, hidden=hidden) as progress:
-        tree = read_state(found.repository.store, found.manifest, keys=keys, progress=progress)
-    with target.scratch() as scratch:
-        torch_files().write_pth(
-            scratch,
-            net=tree[models[0]],
-            optimizers={name: tree[name] for name in optimizers},
-            extra={"epoch": found.commit.epoch, "step": found.commit.step},
-        )
-        size_bytes = scratch.tell()
-        target.write(FileChunks(scratch), size_bytes, hidden=hidden)
-    left_out = [name for name in state if name not in (*keys, *RESERVED)] if whole else []
-    return _Exported(len(tree[models[0]]), size_bytes, left_out)
+    return models[0]
 
 
-def _say(found: Found, file: str, done: _Exported, format_: str, *, as_json: bool) -> None:
+def _optimizers(found: Found) -> list[str]:
+    return [name for name, entry in found.manifest.state.items() if _is_optimizer(entry)]
+
+
+def _say(found: Found, file: str, done: Exported, format_: str, *, as_json: bool) -> None:
     if as_json:
         write_json(
             {
@@ -266,11 +276,10 @@ def _say(found: Found, file: str, done: _Exported, format_: str, *, as_json: boo
                 "epoch": found.commit.epoch,
                 "tensors": done.tensors,
                 "size_bytes": done.size_bytes,
-                "left_out": done.left_out,
+                **done.document(),
             }
         )
         return
     what = f"{count(done.tensors, 'tensor')}, {size(done.size_bytes)}"
     click.echo(f"{clean(file)}: {what} of {found.label}, step {found.commit.step:,}")
-    if done.left_out:
-        click.echo(f"left out: {', '.join(map(clean, done.left_out))}")
+    echo(done)

@@ -24,7 +24,10 @@ from onward.cli.text import clean, count, size
 from onward.cli.torch_support import torch_files
 from onward.errors import UsageError
 from onward.frameworks.base import TensorLeaf
+from onward.frameworks.mindspore_ckpt import read_ckpt
+from onward.frameworks.mindspore_entries import parts_of
 from onward.frameworks.torch_indices import guess_type, to_names
+from onward.frameworks.translation import MINDSPORE, PYTORCH, of_kind
 from onward.repository import Facts, Repository, open_or_create
 from onward.stores import open_store
 from onward.stores.os_errors import looked_up
@@ -43,6 +46,7 @@ class _Given:
     step: int = 0
     left_out: list[str] = field(default_factory=list)
     optimizer: str = ""
+    framework: str = "torch"
 
 
 @click.command("import")
@@ -79,12 +83,14 @@ def import_(
     """Begin an output with a file from elsewhere.
 
     FILE is a .pth with the weights under net, model, state_dict or model_state_dict (or nothing but
-    them), the optimizer under optimizer or optimizer_state_dict, epoch, and step; or a safetensors
-    file. Code in it never runs. OUTPUT must hold no checkpoint yet.
+    them), the optimizer under optimizer or optimizer_state_dict, epoch, and step; a .ckpt of
+    MindSpore, of a network alone or with its optimizer; or a safetensors file. Code in it never
+    runs. OUTPUT must hold no checkpoint yet.
 
-    The optimizer's state is numbered in such a file. Number k is taken for the k-th parameter of
-    the model in the order of its state dict, buffers left aside; where counts or shapes do not
-    fit, the import is refused.
+    The optimizer's state is numbered in a .pth. Number k is taken for the k-th parameter of the
+    model in the order of its state dict, buffers left aside; where counts or shapes do not fit, the
+    import is refused. Names are kept as they are: a branch translates them where the other
+    framework goes on.
     """
     path = Path(file)
     with looked_up(f"could not read {file}"):
@@ -95,11 +101,7 @@ def import_(
             raise UsageError(f"{name!r} cannot be an object's name", do="use a Python name")
     store = open_store(output)
     with looked_up(f"could not read {file}"):
-        given = (
-            _from_safetensors(path, model)
-            if path.suffix == ".safetensors"
-            else _from_pth(path, model, optimizer, optimizer_type, weights_only=only == "weights")
-        )
+        given = _given(path, model, optimizer, optimizer_type, weights_only=only == "weights")
     repository = open_or_create(store, single_writer=single_writer)
     _check_empty(repository)
     who = f"{socket.gethostname()} pid {os.getpid()} (onward import)"
@@ -110,10 +112,43 @@ def import_(
     _say(repository, commit.checkpoint, given, as_json=as_json)
 
 
+def _given(
+    path: Path, model: str, optimizer: str, optimizer_type: str, *, weights_only: bool
+) -> _Given:
+    if path.suffix == ".safetensors":
+        return _from_safetensors(path, model)
+    read = _from_ckpt if path.suffix == ".ckpt" else _from_pth
+    return read(path, model, optimizer, optimizer_type, weights_only=weights_only)
+
+
 def _from_safetensors(path: Path, model: str) -> _Given:
     leaves, metadata = read_safetensors(path)
+    framework = MINDSPORE if metadata.get("format") == "ms" else PYTORCH
+    leaves = {name: of_kind(leaf, framework) for name, leaf in leaves.items()}
     epoch, step = (metadata.get(key, "0") for key in ("epoch", "step"))
-    return _Given({model: leaves}, epoch=_counted(epoch), step=_counted(step))
+    return _Given({model: leaves}, epoch=_counted(epoch), step=_counted(step), framework=framework)
+
+
+def _from_ckpt(
+    path: Path, model: str, optimizer: str, optimizer_type: str, *, weights_only: bool
+) -> _Given:
+    found = read_ckpt(path)
+    parts = parts_of(found.tensors, model=model, weights_only=weights_only)
+    given = _Given({model: parts.net}, epoch=parts.epoch or 0, step=parts.step or 0)
+    given.framework = MINDSPORE
+    given.left_out = [*parts.left_out, *found.left_out]
+    if parts.optimizer is None:
+        return given
+    given.optimizer = optimizer_type or parts.optimizer["type"]
+    if not given.optimizer:
+        slots = {slot for values in parts.optimizer["state"].values() for slot in values}
+        raise UsageError(
+            f"{path} does not tell which optimizer it holds",
+            why="several keep these for each parameter: " + (", ".join(sorted(slots)) or "nothing"),
+            do="name its class, such as --optimizer-type AdamWeightDecay, or take --only weights",
+        )
+    given.state[optimizer] = {**parts.optimizer, "type": given.optimizer}
+    return given
 
 
 def _from_pth(
@@ -194,9 +229,9 @@ def _check_empty(repository: Repository) -> None:
 
 def _facts(path: Path, given: _Given) -> Facts:
     try:
-        torch_version = installed_version("torch")
+        version = installed_version(given.framework)
     except PackageNotFoundError:
-        torch_version = ""
+        version = ""
     about = {
         "onward": _version.__version__,
         "python": platform.python_version(),
@@ -212,8 +247,8 @@ def _facts(path: Path, given: _Given) -> Facts:
         finished=True,
         reason=f"imported from {path.name}"[:200],
         verb="fresh",
-        framework="torch",
-        framework_version=torch_version,
+        framework=given.framework,
+        framework_version=version,
         about=about,
     )
 

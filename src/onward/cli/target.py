@@ -50,6 +50,16 @@ class Target:
         ):
             yield file
 
+    @contextmanager
+    def scratch_folder(self) -> Iterator[Path]:
+        """A folder, beside the target where that is a file, for what must be written by name."""
+        folder = self._path.parent if self._path is not None else None
+        with (
+            written(f"could not write {self._file}"),
+            tempfile.TemporaryDirectory(dir=folder, prefix=".onward-export-") as scratch,
+        ):
+            yield Path(scratch)
+
     def _refuse_existing(self) -> None:
         if self._force:
             return

@@ -89,14 +89,15 @@ class Growth:
         some = [f"{p} {list(leaf.shape)}" for p, leaf in (below or listed).items()][:5]
         return ("there is " if below else "there is no such module; there are ") + ", ".join(some)
 
-    def plan(self, store: Store, manifest: Manifest, *, verb: str) -> Plan:
+    def plan(self, store: Store, manifest: Manifest, tree: Mapping[str, Any], *, verb: str) -> Plan:
         """What has to be done with the checkpoint. Reads its names, and nothing else.
+
+        `tree` is its description, with the names of here.
 
         Raises `Damaged` if these are not what was written.
         """
         plan = Plan(self, verb)
         if self.names:
-            tree = description(manifest)
             stored = self._stored_in(store, manifest)
             for key, live in self.names.items():
                 if key in stored:

@@ -38,6 +38,8 @@ class Beginning:
     increment: int = 1
     rejected: list[Rejected] = field(default_factory=list)
     origin: dict[str, str] | None = None
+    taken: str = ""
+    """What a branch took, for people, where that does not go without saying."""
 
     def sentence(self) -> str:
         """The decision for people, in one line."""

@@ -488,6 +488,10 @@ class Run:
         """The next checkpoint is a child of this one, which was just restored."""
         self._saves.saver.newest = checkpoint
 
+    def branched(self, about: Mapping[str, Any]) -> None:
+        """Records what was taken from where this output branched off."""
+        self._about["branch"] = dict(about)
+
     def go_on_from(self, about: Mapping[str, Any]) -> None:
         """Takes up what the resumed increment told with its checkpoint."""
         self._clock.before_s = float(about.get("seconds", 0.0))

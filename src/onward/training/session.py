@@ -82,6 +82,7 @@ def open(
     grow: Mapping[str, Names] | None = None,
     trackers: str | Tracker | Sequence[str | Tracker] = (),
     track_every_steps: int = EVERY_STEPS,
+    rename: Mapping[str, str] | None = None,
     **objects: Any,
 ) -> Run:
     """Opens an output for training and brings the live objects to where it stopped.
@@ -94,7 +95,9 @@ def open(
 
     With `verb="auto"` an unfinished increment is resumed, exactly; after a finished one the next
     begins (*continue*: full state, but schedules and learning rates as this script built them).
-    `branch_from="<output>@<checkpoint>"` takes only weights. `checkpoint` names one to go on from
+    `branch_from="<output>@<checkpoint>"` takes only weights, also those of another framework;
+    `rename` then says what is called otherwise here, as paths in the checkpoint and here, such as
+    `rename={"model.backbone": "model.features"}`. `checkpoint` names one to go on from
     instead of the newest. `seed` decides the order of samples. `config` (plain values) is kept for
     people and for `onward diff`.
     `grow` says whose the rows of tables are, such as `grow={"model.head": classes}` with `classes`
@@ -175,7 +178,7 @@ def open(
         repository, writer, pusher = _claim(
             place, agent, asked, reporter,
             growth=growth, single_writer=single_writer,
-            limit_bytes=limit_bytes,
+            limit_bytes=limit_bytes, rename=rename,
         )  # fmt: skip
         if staging:
             writer.staging = Staging(available_bytes=available_bytes)
@@ -239,13 +242,15 @@ def open(
         )
         if audit is not None and beginning.verb == "fresh":
             learning.judging.adopt(audit.holdouts)
-        bring_to(run, growth, repository, writer, beginning, asked.on_damage)
+        bring_to(run, growth, repository, writer, beginning, asked.on_damage, rename)
     except BaseException:
         reporter.close()  # a progress bar must not stand over the error
         raise
     for rejected in beginning.rejected:
         reporter.say(rejected.sentence())
     reporter.say(beginning.sentence())
+    if beginning.taken:
+        reporter.say(beginning.taken)
     run.begin()
     begin_tracking(
         tracking, repository, beginning,
@@ -416,6 +421,7 @@ def _claim(
     growth: Growth,
     single_writer: bool,
     limit_bytes: int | None,
+    rename: Mapping[str, str] | None,
 ) -> tuple[Repository, Writer, Pusher | None]:
     who = f"{socket.gethostname()} pid {os.getpid()} ({Path(sys.argv[0] or 'python').name})"
     store = open_store(place)
@@ -425,7 +431,7 @@ def _claim(
         return repository, writer, None
     # The impossible must not make an output, nor fence whoever is training there.
     found = to_go_on_from(place, asked)
-    check_fits(growth, asked.decide(found), found, asked.on_damage)
+    check_fits(growth, asked.decide(found), found, asked.on_damage, rename)
     if isinstance(store, LocalStore):
         repository = open_or_create(store)
         writer = repository.claim(who)
