@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import random
@@ -47,7 +48,11 @@ class Scenario:
     @property
     def steps(self) -> int:
         accumulate = self.arguments.get("gradient_accumulation_steps", 1)
-        return EPOCHS * -(-BATCHES // accumulate)
+        return int(self.arguments.get("max_steps", EPOCHS * -(-BATCHES // accumulate)))
+
+    @property
+    def evaluates(self) -> bool:
+        return "eval_strategy" in self.arguments
 
 
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 4}
@@ -112,7 +117,7 @@ class Stream(IterableDataset[dict[str, Any]]):
 class LoggingTrainer(Trainer):
     """A user's own subclass, which notes what it learns from."""
 
-    log: SampleLog
+    log_of_samples: SampleLog
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         ids = inputs.pop("index")
@@ -168,9 +173,14 @@ def train(
     options: dict[str, Any] | None = None,
 ) -> None:
     """One process's part of a training; ends by finishing or by its own SIGKILL."""
+    gc.freeze()  # the trainer collects garbage, and need not look through all that is imported
     # Data workers shall fork from this process, not each start a Python of their own.
     multiprocessing.set_start_method("fork", force=True)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    folder = Path(f"{output}-trainer")  # the trainer remembers its best model by path
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)
     torch.set_num_threads(1)
     random.seed(3)
     np.random.seed(3)
@@ -178,7 +188,7 @@ def train(
     die.watch_file_operations()
     log = SampleLog()
     arguments: dict[str, Any] = {
-        "output_dir": f"{output}-trainer", "num_train_epochs": EPOCHS, "learning_rate": 1e-2,
+        "output_dir": "trainer", "num_train_epochs": EPOCHS, "learning_rate": 1e-2,
         "per_device_train_batch_size": BATCH, "lr_scheduler_type": "cosine", "warmup_steps": 5,
         "logging_steps": 3, "save_strategy": "no", "report_to": [], "disable_tqdm": True,
         "use_cpu": True, "remove_unused_columns": False, "dataloader_num_workers": workers,
@@ -189,7 +199,8 @@ def train(
         callbacks.append(EarlyStoppingCallback(scenario.patience))
     callbacks.append(
         OnwardCallback(
-            output, samples=log, save_every_steps=3, save_every_seconds=None, **(options or {})
+            output,
+            **{"samples": log, "save_every_steps": 3, "save_every_seconds": None} | (options or {}),
         )
     )
     trainer = LoggingTrainer(

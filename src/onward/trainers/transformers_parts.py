@@ -127,7 +127,7 @@ class TrainerParts:
         for name in _FLAGS:
             setattr(control, name, loaded["control"][name])
         if loaded["loss"] is not None:
-            trainer._tr_loss = loaded["loss"].to(trainer.args.device)
+            trainer._tr_loss = loaded["loss"].clone().to(trainer.args.device)
         trainer._total_loss_scalar = loaded["total_loss"]
         trainer._globalstep_last_logged = loaded["logged_step"]
         trainer.current_flos = loaded["flos"]
