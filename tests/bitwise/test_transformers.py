@@ -78,7 +78,9 @@ def test_kills_at_the_edges_leave_no_trace(
     assert list(differing(expected, bits(output))) == []
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS[:4] if FULL else SCENARIOS[2:4], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "scenario", SCENARIOS[:4] if FULL else SCENARIOS[2:4], ids=lambda s: s.name
+)
 def test_a_kill_after_every_save_leaves_no_trace(
     scenario: Scenario, references: dict[str, dict[str, object]], tmp_path: Path
 ) -> None:
@@ -111,7 +113,9 @@ def test_kills_within_saves_leave_no_trace(
         assert list(differing(expected, bits(output))) == []
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS[:2] if FULL else SCENARIOS[1:2], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "scenario", SCENARIOS[:2] if FULL else SCENARIOS[1:2], ids=lambda s: s.name
+)
 def test_sigterm_saves_and_leaves_no_trace(
     scenario: Scenario, references: dict[str, dict[str, object]], tmp_path: Path
 ) -> None:

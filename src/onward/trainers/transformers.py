@@ -11,6 +11,7 @@ trainer's own: `transformers_loop`.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from onward.errors import OnwardError, UsageError
 from onward.learning.hooks import Penalty
 from onward.learning.strategies import hooks_of
-from onward.trainers.transformers_checks import check_trainer, check_version
+from onward.trainers.transformers_checks import check_options, check_trainer, check_version
 from onward.trainers.transformers_loop import Incremental, steps_of
 from onward.trainers.transformers_parts import TrainerParts
 from onward.training.run import Run
@@ -38,12 +39,13 @@ _TOLD = (
 )  # fmt: skip
 
 
-class OnwardCallback(TrainerCallback):  # type: ignore[misc]
+class OnwardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Resumes, continues and saves the training of the `Trainer` that it is given to.
 
     `url` is the output, by default that of `onward run`. `num_train_epochs` and `max_steps` of the
     trainer's arguments are this increment's own budget; `plan` (such as `"0.2 x retrain"`, see
-    `Run.plan`) takes their place.
+    `Run.plan`) takes their place, from the second increment on as a share of what the first would
+    train on all the data.
 
     A map-style `train_dataset` is read through `run.loader` with the trainer's batch size,
     collator and workers: each increment learns what is new in it, with old samples mixed in. `ids`,
@@ -77,6 +79,7 @@ class OnwardCallback(TrainerCallback):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         check_version(transformers.__version__)
+        check_options(options)
         self.run: Run | None = None
         """The run of the training that goes on, or of the last one."""
         self.loader: Any = None
@@ -145,14 +148,16 @@ class OnwardCallback(TrainerCallback):  # type: ignore[misc]
 
     # What the trainer's loop calls, through `Incremental`.
 
-    def attach(self, trainer: Trainer) -> None:
+    def attach(self, trainer: Any) -> None:
         """Makes `trainer` train incrementally. Called by itself, unless it is added afterwards."""
         if isinstance(trainer, Incremental):
             raise UsageError(
                 "the trainer has an OnwardCallback already", do="give it one callback, one output"
             )
         kind = type(trainer)
-        trainer.__class__ = type(kind.__name__, (Incremental, kind), {"__module__": kind.__module__})
+        trainer.__class__ = type(
+            kind.__name__, (Incremental, kind), {"__module__": kind.__module__}
+        )
         trainer.onward = self
         # First, so that an epoch is entered before anyone draws a random number in it.
         callbacks = trainer.callback_handler.callbacks
@@ -250,14 +255,13 @@ class OnwardCallback(TrainerCallback):  # type: ignore[misc]
         except TypeError:
             batches = None
         asked = self._plan
-        retrain_epochs: float | None = None
         if asked is None and args.max_steps > 0:
             asked = f"{args.max_steps} steps"
         elif asked is None and batches is not None:
-            asked, whole = args.num_train_epochs, float(args.num_train_epochs).is_integer()
-            if not whole:  # the trainer rounds the steps of a broken epoch in its own way
+            asked = args.num_train_epochs
+            if not float(asked).is_integer():
+                # The trainer rounds the steps of a broken epoch in its own way.
                 asked = f"{steps_of(args, batches)} steps"
-                retrain_epochs = args.num_train_epochs if run.increment == 1 else None
         if asked is None or batches is None:
             if self._plan is not None:
                 raise UsageError(
@@ -265,6 +269,13 @@ class OnwardCallback(TrainerCallback):  # type: ignore[misc]
                     do="leave plan= out and say TrainingArguments(max_steps=…)",
                 )
             return
+        retrain_epochs: float | None = None
+        if (
+            run.increment == 1
+        ):  # how it is trained from scratch, whatever later plans are a share of
+            whole = math.ceil(batches / args.gradient_accumulation_steps)
+            by_steps = args.max_steps > 0
+            retrain_epochs = args.max_steps / whole if by_steps else args.num_train_epochs
         plan = run.plan(
             asked,
             retrain_epochs=retrain_epochs,

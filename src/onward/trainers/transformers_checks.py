@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from transformers.training_args import ParallelMode
@@ -28,6 +29,18 @@ def check_version(version: str) -> None:
         do=f"pip install 'transformers>={OLDEST[0]}.{OLDEST[1]},<{NEWEST[0]}.{NEWEST[1] + 1}'"
         + ("" if older else ", or a newer Onward"),
     )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for objects that the trainer itself has to give."""
+    taken = ("model", "optimizer", "scheduler", "scaler", "trainer")
+    given = [name for name in options if name in taken]
+    if given:
+        raise UsageError(
+            f"OnwardCallback was given {', '.join(given)}",
+            why="model, optimizer, scheduler and scaler are taken from the trainer",
+            do="leave them away, or call your own object by another name",
+        )
 
 
 def check_trainer(trainer: Any, *, penalties: bool) -> None:

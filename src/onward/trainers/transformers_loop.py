@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from transformers import trainer as trainer_module
-from transformers.utils import is_datasets_available
+from transformers import trainer as _trainer
+from transformers import utils
 
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
     from onward.trainers.transformers import OnwardCallback
+
+_MODULE: Any = _trainer
 
 
 class Incremental:
@@ -78,7 +80,7 @@ class Incremental:
         """The training data and its collator, without columns that the model does not take."""
         trainer: Any = self
         dataset, collate = self.train_dataset, self.data_collator
-        if is_datasets_available():
+        if utils.is_datasets_available():
             import datasets  # type: ignore[import-not-found, unused-ignore]
 
             if isinstance(dataset, datasets.Dataset):
@@ -192,7 +194,8 @@ class Incremental:
 def steps_of(args: Any, batches: int) -> int:
     """How many optimizer steps the trainer makes of its epochs."""
     each = max(1, math.ceil(batches / args.gradient_accumulation_steps))
-    return math.ceil(args.num_train_epochs * each)
+    steps: int = math.ceil(args.num_train_epochs * each)
+    return steps
 
 
 def _length(loader: Any) -> int | None:
@@ -204,9 +207,9 @@ def _length(loader: Any) -> int | None:
 
 @contextmanager
 def _without_skipping() -> Iterator[None]:
-    own = trainer_module.skip_first_batches
-    trainer_module.skip_first_batches = lambda dataloader, num_batches=0: dataloader
+    own = _MODULE.skip_first_batches
+    _MODULE.skip_first_batches = lambda dataloader, num_batches=0: dataloader
     try:
         yield
     finally:
-        trainer_module.skip_first_batches = own
+        _MODULE.skip_first_batches = own

@@ -103,7 +103,7 @@ class TrainerParts:
             )
 
     def apply_to_state(self, state: Any) -> None:
-        """The `TrainerState` is made; its `max_steps` and the like are those of today's arguments."""
+        """The `TrainerState` is made; its `max_steps` and the like are today's arguments."""
         assert self._loaded is not None
         for name in _STATE:
             setattr(state, name, copy.deepcopy(self._loaded["state"][name]))
@@ -202,5 +202,3 @@ def _give_back(callback: Any, saved: Mapping[str, Any]) -> None:
         return
     for name, value in saved.items():
         setattr(callback, name, copy.deepcopy(value))
-
-
