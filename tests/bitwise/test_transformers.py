@@ -155,3 +155,17 @@ def test_a_killed_second_increment_leaves_no_trace(scenario: Scenario, tmp_path:
     weights = {t.path: t.digest for t in before.tensors if t.path.startswith("model/")}
     moved = [t for t in after.tensors if t.path in weights and t.digest != weights[t.path]]
     assert len(moved) == len(weights)
+
+
+def test_a_killed_increment_with_a_replay_memory_leaves_no_trace(tmp_path: Path) -> None:
+    """Memory, its draws and the mix are as in the run that was not killed: 0 differing bits."""
+    scenario, memory = SCENARIOS[1], {"memory": 20}
+    for name in ("reference", "killed"):
+        assert run_process(tmp_path / name, scenario, **memory) == 0
+    more = {"items": ITEMS + 20, **memory}
+    assert run_process(tmp_path / "reference", scenario, **more) == 0
+    for kill in [Kill("step", 5), Kill("epoch-end", 1)] if FULL else [Kill("step", 7)]:
+        code = run_process(tmp_path / "killed", scenario, workers=2, kill=kill, **more)
+        assert code == -signal.SIGKILL
+    assert run_process(tmp_path / "killed", scenario, **more) == 0
+    assert list(differing(bits(tmp_path / "reference"), bits(tmp_path / "killed"))) == []

@@ -25,6 +25,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from onward import learning
 from onward.trainers.transformers import OnwardCallback
 
 from .scenarios import Kill, SampleLog, _executioner, final_state
@@ -170,6 +171,7 @@ def train(
     kill: Kill | None = None,
     terminate_at: int = 0,
     items: int = ITEMS,
+    memory: int = 0,
     options: dict[str, Any] | None = None,
 ) -> None:
     """One process's part of a training; ends by finishing or by its own SIGKILL."""
@@ -197,6 +199,8 @@ def train(
     callbacks: list[Any] = [Fate(die, terminate_at)]
     if scenario.patience:
         callbacks.append(EarlyStoppingCallback(scenario.patience))
+    if memory:
+        options = {"strategy": learning.strategy("er", memory=memory), **(options or {})}
     callbacks.append(
         OnwardCallback(
             output,

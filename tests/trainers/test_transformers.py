@@ -20,6 +20,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from onward import learning
 from onward.errors import Mismatch, NothingNew, Stopped, UsageError
 from onward.learning.hooks import Penalty
 from onward.repository import Commit, open_repository
@@ -315,6 +316,26 @@ def test_a_penalty_is_added_to_the_loss(tmp_path: Path) -> None:
         one.evaluate()
     assert losses[1] == pytest.approx(losses[0] + 1, abs=1e-4)
     assert hook.rows == [(4, 4)] * 12
+
+
+@pytest.mark.parametrize("name", ["er", "der++"])
+def test_a_replay_memory_holds_items_of_the_trainers_kind(name: str, tmp_path: Path) -> None:
+    """Given only what is new, the second increment repeats what the memory kept of the first."""
+    seen: list[int] = []
+
+    class Notes(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(len(inputs["labels"]))
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    for part in (range(24), range(24, 48)):
+        seen.clear()
+        strategy, data = learning.strategy(name, memory=12), Sentences(part)
+        callback = OnwardCallback("out", strategy=strategy, only_new=True, ids=[*map(str, part)])
+        trainer(callback, data=data, kind=Notes).train()
+        assert set(data.asked) == set(part)
+    assert commits("out")[-1].increment == 2
+    assert sum(seen) > 2 * 24  # 24 new items an epoch, and others that the data no longer has
 
 
 def test_holdouts_are_scored_by_what_prepare_says(tmp_path: Path) -> None:

@@ -299,6 +299,7 @@ def _reads_its_own_way(trainer: Any) -> bool:
         for name in ("get_train_dataloader", "_get_train_sampler", "_get_dataloader")
     )
     dataset = trainer.train_dataset
-    stream = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
+    whole = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    stream = isinstance(dataset, IterableDataset) or not whole
     by_length = trainer.args.train_sampling_strategy not in ("random", "sequential")
     return changed or stream or by_length

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from transformers import trainer as _trainer
-from transformers import utils
 
 from onward.errors import UsageError
 
@@ -80,7 +79,7 @@ class Incremental:
         """The training data and its collator, without columns that the model does not take."""
         trainer: Any = self
         dataset, collate = self.train_dataset, self.data_collator
-        if utils.is_datasets_available():
+        if _MODULE.is_datasets_available():
             import datasets  # type: ignore[import-not-found, unused-ignore]
 
             if isinstance(dataset, datasets.Dataset):
