@@ -86,9 +86,13 @@ SCENARIOS = [
 
 
 class Tokens(Dataset[dict[str, Any]]):
-    """Synthetic sentences; each is augmented by all three global random generators."""
+    """Synthetic sentences; each is augmented by all three global random generators.
 
-    def __init__(self, count: int = ITEMS, *, seed: int = 7) -> None:
+    Not those that are evaluated: the trainer's own loader would draw by workers, if there are any.
+    """
+
+    def __init__(self, count: int = ITEMS, *, seed: int = 7, augmented: bool = True) -> None:
+        self.augmented = augmented
         generator = torch.Generator().manual_seed(seed)
         self.values = torch.randint(1, VOCABULARY, (count, TOKENS), generator=generator)
 
@@ -97,9 +101,10 @@ class Tokens(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         value = self.values[index].clone()
-        value[random.randrange(TOKENS)] = 0
-        value[np.random.randint(TOKENS)] = 0
-        value[torch.randint(TOKENS, ())] = 0
+        if self.augmented:
+            value[random.randrange(TOKENS)] = 0
+            value[np.random.randint(TOKENS)] = 0
+            value[torch.randint(TOKENS, ())] = 0
         return {"input_ids": value, "labels": value, "index": index}
 
 
@@ -211,7 +216,7 @@ def train(
         model=model(),
         args=TrainingArguments(**arguments | scenario.arguments),
         train_dataset=Stream(items) if scenario.stream else Tokens(items),
-        eval_dataset=Tokens(8, seed=8),
+        eval_dataset=Tokens(8, seed=8, augmented=False),
         callbacks=callbacks,
     )
     trainer.log_of_samples = log
