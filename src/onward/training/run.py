@@ -130,8 +130,9 @@ class Run:
     def loader(self, dataset: Any, *, batch_size: int = 1, name: str = "", **options: Any) -> Any:
         """Batches of what is new in `dataset`, with old samples mixed in from increment 2 on.
 
-        Takes the options of the framework's own loader (for PyTorch: `num_workers`, `collate_fn`,
-        `drop_last`, `shuffle`, `persistent_workers`, …) and these:
+        `dataset` has `__getitem__` and `__len__`; with MindSpore it may also be a pipeline without
+        a batch over a source that takes a sampler (`MnistDataset(…).map(…)`). Takes `num_workers`,
+        `collate_fn`, `drop_last`, `shuffle`, for PyTorch all options of `DataLoader`, and these:
 
         - `ids`: what items are known by, where the dataset does not only grow at its end: one id
           per item, a function of the index, or `"content"`. A source (`onward.data.Folder`,
@@ -160,7 +161,8 @@ class Run:
 
         For PyTorch a `DataLoader` is rebuilt around its sampler so that batches already consumed
         are not loaded again; a `StatefulDataLoader` uses its own state; an iterable dataset is
-        replayed up to its position.
+        replayed up to its position. For MindSpore a pipeline of `mindspore.dataset` is told which
+        items to give; one that cannot be is replayed, and says why.
         """
         return self._loaders.users(loader, name=name)
 
