@@ -309,7 +309,8 @@ def _networks(objects: Objects) -> dict[str, nn.Cell]:
             raise UsageError(
                 f"{key}= is a mindspore.Model",
                 why="its network and optimizer are what learns",
-                do="pass them: onward.open(url, network=network, optimizer=optimizer)",
+                do="train it with OnwardCallback of onward.trainers.mindspore; for a loop of your "
+                "own pass its parts: onward.open(url, network=network, optimizer=optimizer)",
             )
         if isinstance(thing, nn.Cell) and not isinstance(thing, (*OPTIMIZERS, *_SCALE_CELLS)):
             found[key] = thing

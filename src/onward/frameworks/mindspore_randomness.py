@@ -48,4 +48,12 @@ def restore_randomness(tree: Mapping[str, Any]) -> None:
     _seeds._KERNEL_SEED.clear()
     _seeds._KERNEL_SEED.update({(name, seed): value for name, seed, value in own["calls"]})
     ms.set_rng_state(ms.Tensor(thaw(own["generator"])))
-    ds.config.set_seed(own["dataset_seed"])
+    set_dataset_seed(own["dataset_seed"])
+
+
+def set_dataset_seed(seed: int) -> None:
+    """Seeds the pipelines that are read from now on, and nothing else.
+
+    `mindspore.dataset.config.set_seed` would seed the generators of Python and NumPy, too.
+    """
+    ds.config._config.set_seed(seed)

@@ -54,18 +54,18 @@ def leaf_of(tensor: Any, path: str) -> TensorLeaf:
 
 def describe(tensor: Any, path: str) -> str:
     """The name of the tensor's dtype. Raises `Unstorable` if the tensor cannot be stored."""
-    if getattr(tensor, "has_init", False):
-        raise Unstorable(
-            f"{path} has no values yet",
-            why="its network was made under no_init_parameters() or for a graph that is not built",
-            do="call network.init_parameters_data() before onward.open",
-        )
     if tensor.dtype not in DTYPES:
         raise Unstorable(
             f"{path} has the dtype {tensor.dtype}",
             why="NumPy has no such numbers, and they cannot be brought back exactly",
             do="keep the parameter in float16, bfloat16 or float32 and cast it where it is used "
             "(to_float), or leave it out of the state",
+        )
+    if getattr(tensor, "has_init", False):
+        raise Unstorable(
+            f"{path} has no values yet",
+            why="its network was made under no_init_parameters() or for a graph that is not built",
+            do="call network.init_parameters_data() before onward.open",
         )
     return DTYPES[tensor.dtype]
 
