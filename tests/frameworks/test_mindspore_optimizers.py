@@ -78,7 +78,9 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
 }
 EXPERIMENTAL: dict[str, Callable[[Any], Any]] = {
     "adadelta": lambda m: optim.Adadelta(m.trainable_params()),
-    "adagrad": lambda m: optim.Adagrad(m.trainable_params(), lr_decay=0.1),
+    "adagrad": lambda m: optim.Adagrad(
+        m.trainable_params(), lr_decay=0.1, initial_accumulator_value=0.3
+    ),
     "adam": lambda m: optim.Adam(m.trainable_params(), lr=0.01),
     "adam amsgrad": lambda m: optim.Adam(m.trainable_params(), lr=0.01, amsgrad=True),
     "adamax": lambda m: optim.Adamax(m.trainable_params(), lr=0.01),
@@ -121,7 +123,7 @@ def test_state_of_an_optimizer_without_a_kernel_here_is_moved_whole(name: str) -
     assert same(framework.capture(live), tree)
     values = {p.name: p.asnumpy() for p in saved["optimizer"].get_parameters()}
     for parameter in live["optimizer"].get_parameters():
-        if "fake" not in parameter.name:
+        if "fake" not in parameter.name:  # LARS's own, which nobody reads
             assert np.array_equal(parameter.asnumpy(), values[parameter.name]), parameter.name
 
 
@@ -188,19 +190,17 @@ def test_a_schedule_of_the_optimizers_own_cannot_be_set(name: str) -> None:
     if name == "momentum, schedule of the decay":
         return  # its rate is a number, which can be set
     with pytest.raises(UsageError, match="schedule of its own"):
-        framework.set_learning_rates(
-            one["optimizer"], framework.learning_rates(one["optimizer"])
-        )
+        framework.set_learning_rates(one["optimizer"], framework.learning_rates(one["optimizer"]))
 
 
 def test_a_table_of_rates_has_the_rate_of_the_next_step() -> None:
     """`learning_rates` reads it where `global_step` stands, and after its end the last one."""
     one = objects("momentum, table")
     rates = [framework.learning_rates(one["optimizer"])[0]]
-    for step in range(7):
+    for step in range(6):  # MindSpore itself refuses a step beyond the table's end
         train(steps=range(step, step + 1), **one)
         rates.append(framework.learning_rates(one["optimizer"])[0])
-    expected = np.array([*table(), table()[-1], table()[-1]], np.float32)
+    expected = np.array([*table(), table()[-1]], np.float32)
     assert np.array_equal(np.array(rates, np.float32), expected)
     with pytest.raises(UsageError, match="a schedule"):
         framework.set_learning_rates(one["optimizer"], [0.1])

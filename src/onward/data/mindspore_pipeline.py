@@ -77,6 +77,20 @@ class Pipeline:
                 return f"{type(op).__name__} changes which rows come, or in what order"
         return ""
 
+    def unsized(self) -> str:
+        """Why nobody can tell how many rows it has; '' if that is known.
+
+        MindSpore would count them by reading all of it, and never return from a source that never
+        ends.
+        """
+        waiting = [self.dataset]
+        while waiting:
+            node = waiting.pop()
+            waiting += node.children
+            if isinstance(node, ds.GeneratorDataset) and not hasattr(node.source, "__len__"):
+                return f"its source, {_called(node.source)}, has no __len__"
+        return ""
+
     def is_shuffled(self) -> bool | None:
         """Whether its source gives its items in random order; None for a sampler of the user's."""
         kind = type(self.source.sampler)
@@ -142,6 +156,10 @@ def _takes_a_sampler(source: Any) -> bool:
     if isinstance(source, ds.GeneratorDataset):
         return hasattr(source.source, "__getitem__") and not source.has_batch_sampler
     return hasattr(source, "sampler")
+
+
+def _called(source: Any) -> str:
+    return str(getattr(source, "__qualname__", type(source).__qualname__))
 
 
 def _random_operations(op: Any) -> bool:

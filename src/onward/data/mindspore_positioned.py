@@ -50,20 +50,44 @@ class Positioned(ForModelTrain, PositionedLoader):
         self._items = 0 if self._obstacle else self._pipeline.items()
         self._size = self._pipeline.batch_size or 1
         self._drop = any(getattr(op, "drop_remainder", False) for op in self._pipeline.operations)
-        self._batches_in_epoch = (
-            int(loader.get_dataset_size())
-            if self._obstacle
-            else epoch_batches(self._items, self._size, drop_last=self._drop)
-        )
+        self._unsized = self._pipeline.unsized()
+        self._batches_in_epoch = 0 if self._unsized else self._count()
         self._python = self._python_source()
 
+    @property
+    def items(self) -> int | None:
+        """How many items its source has; None where there is no one source, or it cannot tell."""
+        if not self._obstacle:
+            return self._items
+        source = self._pipeline.source
+        return None if self._unsized or source.children else int(source.get_dataset_size())
+
     def __len__(self) -> int:
+        if self._unsized:
+            raise TypeError(f"{self._pipeline.name} has no length: {self._unsized}")
+        return self._batches_in_epoch
+
+    def get_dataset_size(self) -> int:
+        """Batches of an epoch. Raises `UsageError` where nobody can tell before reading it."""
+        if self._unsized:
+            raise UsageError(
+                f"Model.train needs the size of its dataset, and {self._pipeline.name} has none",
+                why=self._unsized,
+                do="give the source a __len__ (a class with __iter__ and __len__ in place of a "
+                "generator function), or better __getitem__ and __len__, so that it can begin "
+                "anywhere; a loop of your own may take it as it is, from run.batches",
+            )
         return self._batches_in_epoch
 
     def close(self) -> None:
         """Ends the workers."""
         if self._python is not None:
             self._python.close()
+
+    def _count(self) -> int:
+        if self._obstacle:
+            return int(self.loader.get_dataset_size())
+        return epoch_batches(self._items, self._size, drop_last=self._drop)
 
     def _batches(self, epoch: int, first: int) -> Iterator[Any]:
         seed = derive_seed(self._seed, self._increment, epoch)
@@ -117,7 +141,7 @@ class Positioned(ForModelTrain, PositionedLoader):
             "seed": self._seed,
             "increment": self._increment,
             "batch_size": self._pipeline.batch_size,
-            "batches": self._batches_in_epoch,
+            "batches": None if self._unsized else self._batches_in_epoch,
         }
 
 

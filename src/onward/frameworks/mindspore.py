@@ -19,8 +19,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Generator, Parameter, amp, nn
-from mindspore.experimental.optim.lr_scheduler import LRScheduler
+from mindspore.experimental.optim.lr_scheduler import (
+    LRScheduler,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 from mindspore.train import DynamicLossScaleManager, FixedLossScaleManager, Model
 
 from onward.errors import UsageError
@@ -30,6 +35,7 @@ from onward.frameworks.mindspore_dropout import SeededDropouts, dropouts
 from onward.frameworks.mindspore_optimizers import OPTIMIZERS
 from onward.frameworks.mindspore_randomness import capture_randomness, restore_randomness
 from onward.frameworks.mindspore_tensors import freeze, leaf_of, thaw, write
+from onward.frameworks.mindspore_versions import check_versions
 from onward.frameworks.values import check_stateful
 
 __all__ = [
@@ -61,9 +67,12 @@ __all__ = [
 
 name = "mindspore"
 
+check_versions(ms.__version__, np.__version__)  # whoever opens an output loads this file first
+
 Objects = Mapping[str, Any]
 Tree = Mapping[str, Any]
 
+_SCHEDULERS = (LRScheduler, ReduceLROnPlateau, SequentialLR)
 _SCALERS = (amp.LossScaler, DynamicLossScaleManager, FixedLossScaleManager)
 _SCALE_CELLS = (nn.DynamicLossScaleUpdateCell, nn.FixedLossScaleUpdateCell)
 
@@ -86,9 +95,8 @@ def capture(objects: Objects) -> dict[str, Any]:
                 tree[key] = mindspore_optimizers.capture(thing, key, names)
             case nn.Cell():
                 tree[key] = mindspore_cells.capture(thing, key)
-            case _ if isinstance(thing, (LRScheduler, *_SCALERS)):
-                state = {name: freeze(v, f"{key}.{name}") for name, v in _attributes(thing).items()}
-                tree[key] = {"type": type(thing).__name__, "state": state}
+            case _ if isinstance(thing, (*_SCHEDULERS, *_SCALERS)):
+                tree[key] = _described(thing, key)
             case Parameter():
                 tree[key] = {"value": leaf_of(thing, key)}
             case Generator():
@@ -110,7 +118,7 @@ def differences(objects: Objects, tree: Tree) -> list[str]:
             lines += mindspore_optimizers.differences(thing, tree[key], key, names)
         elif isinstance(thing, nn.Cell):
             lines += mindspore_cells.differences(thing, tree[key], key)
-        elif isinstance(thing, (LRScheduler, *_SCALERS)):
+        elif isinstance(thing, (*_SCHEDULERS, *_SCALERS)):
             there = tree[key].get("type") if isinstance(tree[key], Mapping) else None
             if there != type(thing).__name__:
                 there = there or "something else"
@@ -131,7 +139,7 @@ def differences(objects: Objects, tree: Tree) -> list[str]:
 
 def differences_for_new_budget(objects: Objects, tree: Tree) -> list[str]:
     """Every reason why `restore_for_new_budget` cannot be done: schedulers do not matter."""
-    schedulers = {key for key, thing in objects.items() if isinstance(thing, LRScheduler)}
+    schedulers = {key for key, thing in objects.items() if isinstance(thing, _SCHEDULERS)}
     kept = {key: thing for key, thing in objects.items() if key not in schedulers}
     stored = {
         key: value
@@ -201,7 +209,7 @@ def restore(objects: Objects, tree: Tree) -> None:
     for key, thing in objects.items():
         if isinstance(thing, OPTIMIZERS):
             mindspore_optimizers.restore(thing, tree[key], names)
-        elif isinstance(thing, LRScheduler):
+        elif isinstance(thing, _SCHEDULERS):
             _restore_attributes(thing, tree[key]["state"])
     _restore_others(objects, tree)
 
@@ -269,7 +277,7 @@ def forget_moments(value: Any) -> None:
 def has_schedule(objects: Objects) -> bool:
     """Whether one of the objects decides on learning rates."""
     return any(
-        isinstance(thing, LRScheduler)
+        isinstance(thing, _SCHEDULERS)
         or (isinstance(thing, OPTIMIZERS) and mindspore_optimizers.is_scheduled(thing))
         for thing in objects.values()
     )
@@ -289,7 +297,9 @@ def _restore_others(objects: Objects, tree: Tree) -> None:
         match thing:
             case nn.Cell() if isinstance(thing, _SCALE_CELLS):
                 mindspore_cells.restore(thing, tree[key])
-            case nn.Cell() | LRScheduler():
+            case nn.Cell():
+                pass
+            case _ if isinstance(thing, _SCHEDULERS):
                 pass
             case _ if isinstance(thing, _SCALERS):
                 _restore_attributes(thing, tree[key]["state"])
@@ -317,6 +327,18 @@ def _networks(objects: Objects) -> dict[str, nn.Cell]:
     return found
 
 
+def _described(thing: Any, path: str) -> dict[str, Any]:
+    state = {name: freeze(v, f"{path}.{name}") for name, v in _attributes(thing).items()}
+    for number, part in enumerate(_parts(thing)):
+        state[f"schedulers.{number}"] = _described(part, f"{path}.schedulers[{number}]")
+    return {"type": type(thing).__name__, "state": state}
+
+
+def _parts(thing: Any) -> list[Any]:
+    """The schedulers that follow one another in a `SequentialLR`."""
+    return list(thing._schedulers) if isinstance(thing, SequentialLR) else []
+
+
 def _attributes(thing: Any) -> dict[str, Any]:
     """The numbers and parameters that a scheduler or a scaler counts with, by name."""
     plain = (bool, int, float, str, ms.Tensor)
@@ -336,6 +358,9 @@ def _restore_attributes(thing: Any, state: Mapping[str, Any]) -> None:
             write(live, state[name])
         else:
             setattr(thing, name, thaw(state[name]))
+    for number, part in enumerate(_parts(thing)):
+        if f"schedulers.{number}" in state:
+            _restore_attributes(part, state[f"schedulers.{number}"]["state"])
 
 
 def _was_scheduler(stored: Any) -> bool:

@@ -34,7 +34,7 @@ from onward.frameworks.mindspore_tensors import (
 
 OPTIMIZERS = (nn.Optimizer, ExperimentalOptimizer)
 
-STEPS = ("global_step", "state_step")
+STEPS = ("global_step", "state_step", "step_t")
 """What counts steps, where an optimizer has it."""
 _HYPERPARAMETERS = frozenset({"momentum"})
 _RATES = ("learning_rate", "lr")  # what parameters of learning rates are called at the beginning
@@ -44,8 +44,9 @@ _NO_SLOTS = frozenset({"parameters", "_parameters", "params", "_params", "learni
 _FIRST: dict[tuple[str, str], float | str] = {
     ("SGD", "stat"): 1.0, ("RMSProp", "mean_square"): 1.0, ("Adagrad", "accum"): "accum",
     ("ProximalAdagrad", "accum"): "accum", ("FTRL", "moments"): "initial_accum",
+    ("ASGD", "mu"): 1.0, ("NAdam", "mu_product"): 1.0,
 }  # fmt: skip
-_FIRST_SHARED = {"beta1_power": 1.0, "beta2_power": 1.0, "state_step": 0.0}
+_FIRST_SHARED = {"beta1_power": 1.0, "beta2_power": 1.0} | dict.fromkeys(STEPS, 0.0)
 
 Names = Mapping[int, str]
 """The name of each parameter by its `id()`."""
@@ -62,6 +63,7 @@ def parameter_names(cells: Mapping[str, nn.Cell]) -> dict[int, str]:
 
 def capture(optimizer: Any, key: str, names: Names) -> dict[str, Any]:
     """The tree of an optimizer."""
+    kind, optimizer = _kind(optimizer), _within(optimizer)
     named = _named(optimizer, names)
     state: dict[str, dict[str, TensorLeaf]] = {}
     for name, slot, live in slots(optimizer, named):
@@ -70,7 +72,7 @@ def capture(optimizer: Any, key: str, names: Names) -> dict[str, Any]:
         name: leaf_of(live, f"{key}.shared.{name}") for name, live in _shared(optimizer).items()
     }
     return {
-        "type": type(optimizer).__name__,
+        "type": kind,
         "state": state,
         "shared": shared,
         "param_groups": [
@@ -89,9 +91,10 @@ def differences(optimizer: Any, tree: Any, key: str, names: Names) -> list[str]:
     """Every reason why `tree` does not fit `optimizer`."""
     if not isinstance(tree, Mapping) or "type" not in tree:
         return [f"{key}: the checkpoint has something else than an optimizer there"]
-    kind = type(optimizer).__name__
+    kind = _kind(optimizer)
     if tree["type"] != kind:
         return [f"{key}: the checkpoint has {tree['type']}, the live one is {kind}"]
+    here, optimizer = capture(optimizer, key, names), _within(optimizer)
     live = list(_named(optimizer, names).values())
     stored = [name for group in tree["param_groups"] for name in group["params"]]
     lines = [f"{key}: the checkpoint has no {name}" for name in live if name not in stored]
@@ -100,7 +103,7 @@ def differences(optimizer: Any, tree: Any, key: str, names: Names) -> list[str]:
         for name in stored
         if name not in live
     ]
-    here, there = capture(optimizer, key, names), tree
+    there = tree
     for name in sorted(here["state"].keys() & there["state"].keys()):
         ours, theirs = set(here["state"][name]), set(there["state"][name])
         where = f"{key}.state[{name}]"
@@ -111,6 +114,7 @@ def differences(optimizer: Any, tree: Any, key: str, names: Names) -> list[str]:
 
 def destinations(optimizer: Any, names: Names) -> dict[str, Any]:
     """The live memory of slots."""
+    optimizer = _within(optimizer)
     state: dict[str, dict[str, TensorLeaf]] = {}
     for name, slot, live in slots(optimizer, _named(optimizer, names)):
         leaf = live_leaf(live)
@@ -121,6 +125,7 @@ def destinations(optimizer: Any, names: Names) -> dict[str, Any]:
 
 def restore(optimizer: Any, tree: Mapping[str, Any], names: Names) -> None:
     """Gives `optimizer` the state and the hyperparameters of `tree`."""
+    optimizer = _within(optimizer)
     _restore_slots(optimizer, tree, names)
     for name, live in _shared(optimizer).items():
         if name in tree["shared"]:
@@ -138,6 +143,7 @@ def restore_state(optimizer: Any, tree: Mapping[str, Any], names: Names) -> None
     Where the learning rate or the decay is dynamic, `global_step` is the position in that schedule
     and begins anew with it.
     """
+    optimizer = _within(optimizer)
     _restore_slots(optimizer, tree, names)
     kept = set(_HYPERPARAMETERS)
     if is_scheduled(optimizer):
@@ -149,6 +155,7 @@ def restore_state(optimizer: Any, tree: Mapping[str, Any], names: Names) -> None
 
 def is_scheduled(optimizer: Any) -> bool:
     """Whether its learning rate or weight decay follows from its step count."""
+    optimizer = _within(optimizer)
     return bool(
         getattr(optimizer, "dynamic_lr", False) or getattr(optimizer, "dynamic_weight_decay", False)
     )
@@ -156,6 +163,7 @@ def is_scheduled(optimizer: Any) -> bool:
 
 def steps(optimizer: Any) -> int | None:
     """How many steps it has counted; None if it does not count."""
+    optimizer = _within(optimizer)
     for name in STEPS:
         counter = getattr(optimizer, name, None)
         if isinstance(counter, Parameter):
@@ -165,11 +173,12 @@ def steps(optimizer: Any) -> int | None:
 
 def learning_rates(optimizer: Any) -> list[float]:
     """The present learning rate of each group."""
-    return [rate for rate in _rates(optimizer) if rate is not None]
+    return [rate for rate in _rates(_within(optimizer)) if rate is not None]
 
 
 def set_learning_rates(optimizer: Any, rates: Sequence[float]) -> None:
     """Sets the learning rate of each group. Raises `UsageError` where a schedule decides."""
+    optimizer = _within(optimizer)
     for rate, (parameter, _) in zip(rates, _rate_groups(optimizer), strict=True):
         if parameter is None:
             raise UsageError(
@@ -180,14 +189,21 @@ def set_learning_rates(optimizer: Any, rates: Sequence[float]) -> None:
 
 
 def forget_moments(optimizer: Any) -> None:
-    """Lets it begin anew: every slot as when the optimizer was made, rates as they are."""
+    """Lets it begin anew: slots and counts as when the optimizer was made, rates as they are.
+
+    Where a schedule reads its position from `global_step`, that stays.
+    """
+    optimizer = _within(optimizer)
     kind = type(optimizer).__name__
-    arguments = getattr(optimizer, "init_args", {})
+    arguments = dict(getattr(optimizer, "init_args", {}))
+    if isinstance(optimizer, ExperimentalOptimizer):
+        arguments["accum"] = optimizer.param_groups[0].get("initial_accumulator_value", 0.0)
     for _, slot, live in slots(optimizer, _named(optimizer, {})):
         first = _FIRST.get((kind, slot), 0.0)
         write_number(live, float(arguments.get(first, 0.0)) if isinstance(first, str) else first)
+    scheduled = is_scheduled(optimizer)
     for name, live in _shared(optimizer).items():
-        if name in _FIRST_SHARED:
+        if name in _FIRST_SHARED and not (scheduled and name == "global_step"):
             write_number(live, _FIRST_SHARED[name])
 
 
@@ -196,6 +212,7 @@ def grown(optimizer: Any, tree: Any, names: Names, tables: Tables) -> Any:
 
     New rows are as the optimizer has just made them.
     """
+    optimizer = _within(optimizer)
     state = tree.get("state") if isinstance(tree, Mapping) else None
     if not isinstance(state, Mapping):
         return tree
@@ -216,6 +233,17 @@ def differences_in_growth(tree: Any, key: str, tables: Tables) -> list[str]:
         for slot, leaf in state.get(name, {}).items()
         if not _is_by_row(leaf, table) and leaf.size_bytes > 8
     ]
+
+
+def _within(optimizer: Any) -> Any:
+    """The optimizer itself, or the one that it wraps: LARS has no state of its own."""
+    return optimizer.opt if isinstance(optimizer, nn.LARS) else optimizer
+
+
+def _kind(optimizer: Any) -> str:
+    within = _within(optimizer)
+    name = type(optimizer).__name__
+    return name if within is optimizer else f"{name}({type(within).__name__})"
 
 
 def slots(optimizer: Any, named: Names) -> Iterator[tuple[str, str, Any]]:

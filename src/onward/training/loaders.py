@@ -155,10 +155,7 @@ class Loaders:
         """See `Run.batches`."""
         name = self._free_name(name, "batches")
         positioned = self._module().Positioned(loader, seed=self._seed, increment=self._increment)
-        try:
-            self._counts[name] = len(loader.dataset)
-        except (AttributeError, TypeError):
-            self._counts[name] = None
+        self._counts[name] = _count_of(loader, positioned)
         return self._register(name, positioned)
 
     def _ledger(
@@ -427,6 +424,15 @@ def _labels_of(dataset: Any, labels: Any, count: int) -> npt.NDArray[np.int64] |
             do="give one whole number for each item",
         )
     return array.astype(np.int64)
+
+
+def _count_of(loader: Any, positioned: Any) -> int | None:
+    """How many items a loader of the script's is over; None if nobody can tell."""
+    try:
+        return len(loader.dataset)
+    except (AttributeError, TypeError):
+        count: int | None = getattr(positioned, "items", None)
+        return count if isinstance(count, int) else None
 
 
 def _position(loader: Any) -> tuple[int, int]:
