@@ -111,6 +111,7 @@ def test_names_are_paths_in_the_network_not_names_of_parameters() -> None:
 def test_a_network_comes_back_bit_for_bit_through_a_repository(mode: int, tmp_path: Path) -> None:
     """Saved by one run and read by the next, after a compiled graph has trained it, too."""
     ms.set_context(mode=mode)
+    expected: Any = None
     try:
         for number, seed in enumerate((0, 1)):  # the second begins with other weights
             model = net(seed)
@@ -377,7 +378,7 @@ def test_global_randomness_comes_back_exactly() -> None:
 
 
 def test_dropout_follows_from_the_step() -> None:
-    """Whoever takes its draws over drops the same units at the same step, and others at the next."""
+    """Taken over, it drops the same units at the same step, and others at the next."""
 
     def seeded(seed: int) -> tuple[Net, Any]:
         model = net(rate=0.5)

@@ -56,7 +56,7 @@ class Pipeline:
     def batch_size(self) -> int | None:
         """Rows of a batch; None if there is no single `batch` of a fixed size."""
         batches = [op for op in self.operations if isinstance(op, kinds.BatchDataset)]
-        if len(batches) != 1 or not isinstance(batches[0].batch_size, int):
+        if len(batches) != 1 or batches[0].batch_size_func is not None:
             return None
         return int(batches[0].batch_size)
 
@@ -114,11 +114,13 @@ class Pipeline:
         if not len(indices):
             return iter(())
         with self._reading([int(index) for index in indices], seed=seed):
-            whole = self.dataset
-            if batch_size:
-                whole = whole.batch(batch_size)
             # An iterator copies the whole chain, so that what is changed here may change back.
-            return iter(whole.create_tuple_iterator(num_epochs=1, output_numpy=True))
+            consumers, self.dataset.parent = self.dataset.parent, []
+            try:
+                whole = self.dataset.batch(batch_size) if batch_size else self.dataset
+                return iter(whole.create_tuple_iterator(num_epochs=1, output_numpy=True))
+            finally:
+                self.dataset.parent = consumers  # MindSpore allows one, and never forgets any
 
     def whole_epoch(self, *, seed: int) -> Iterator[Any]:
         """The pipeline as it is, with every seed that it takes following from this one."""
