@@ -50,7 +50,7 @@ def adam(model: Any) -> Any:
 
 
 def test_parameters_stay_the_same_objects_in_the_same_memory() -> None:
-    """Whoever holds a parameter (an optimizer, a tie, a compiled graph) still holds the live one."""
+    """Whoever holds a parameter (an optimizer, a tie, a graph) still holds the live one."""
     model = net()
 
     def places() -> dict[str, Any]:
