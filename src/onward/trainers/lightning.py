@@ -14,7 +14,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
+from lightning.pytorch import Callback
 
 from onward.errors import UsageError
 from onward.trainers import lightning_checks as checks
@@ -27,7 +28,7 @@ from onward.training.session import open as open_run
 __all__ = ["OnwardCallback"]
 
 
-class OnwardCallback(pl.Callback):  # type: ignore[misc]
+class OnwardCallback(Callback):
     """Resumes, continues and saves the training of the `Trainer` that it is given to.
 
     `url` is the output, by default that of `onward run`. `max_epochs` and `max_steps` of the
@@ -58,7 +59,7 @@ class OnwardCallback(pl.Callback):  # type: ignore[misc]
         prepare: Callable[[Run], None] | None = None,
         **options: Any,
     ) -> None:
-        checks.check_version(pl.__version__)
+        checks.check_version(lightning.__version__)
         checks.check_options(options)
         self.run: Run | None = None
         """The run of the training that goes on, or of the last one."""
@@ -270,9 +271,7 @@ class _Fit:
             )
         if asked is None or not (known and automatic):
             return
-        plan = run.plan(
-            asked, schedule=schedule, accumulate=self._trainer.accumulate_grad_batches
-        )
+        plan = run.plan(asked, schedule=schedule, accumulate=self._trainer.accumulate_grad_batches)
         if schedule is None:
             if plan.steps is None:
                 raise UsageError(

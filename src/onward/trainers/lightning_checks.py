@@ -81,7 +81,7 @@ def check_trainer(trainer: Any, module: Any) -> None:
             why="nobody could tell which batches it has learned",
             do="let it take a batch: training_step(self, batch, batch_idx)",
         )
-    for callback in trainer.callbacks:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         _check_callback(callback)
 
 

@@ -95,7 +95,7 @@ def _captured(metric: Any) -> dict[str, Any]:
 
 def _restored(saved: Mapping[str, Any], value: Any, trainer: Any) -> Any:
     builtin = {"sum": sum, "max": max, "min": min}
-    reduce = builtin[saved["reduce"]] if saved["builtin"] else getattr(torch, saved["reduce"])
+    reduce: Any = builtin[saved["reduce"]] if saved["builtin"] else getattr(torch, saved["reduce"])
     meta = _Metadata(**saved["meta"], reduce_fx=reduce)
     meta.sync = _Sync(
         _should=saved["sync"],

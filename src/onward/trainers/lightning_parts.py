@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, Timer, WeightAveraging
 from lightning.pytorch.trainer import call
@@ -127,7 +127,7 @@ class TrainerParts:
         checkpoint = {
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
-            "pytorch-lightning_version": pl.__version__,
+            "pytorch-lightning_version": lightning.__version__,
             "state_dict": {**module.state_dict(), **found["weights"]},
             "loops": {"fit_loop": found["loops"]},
             "callbacks": callbacks,
