@@ -16,7 +16,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch import callbacks as known
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
@@ -219,8 +220,8 @@ def train(
                 dirpath=files, monitor="val", save_top_k=2, enable_version_counter=False
             ),
         ]
-    if scenario.average:
-        callbacks.append(EMAWeightAveraging(decay=0.9))
+    if scenario.average and hasattr(known, "EMAWeightAveraging"):  # from version 2.6 on
+        callbacks.append(known.EMAWeightAveraging(decay=0.9))
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=EPOCHS if scenario.max_steps < 0 else -1,

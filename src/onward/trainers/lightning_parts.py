@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, Timer, WeightAveraging
+from lightning.pytorch import callbacks as known
 from lightning.pytorch.trainer import call
 
 from onward.trainers import lightning_metrics
@@ -21,7 +21,10 @@ _KEPT_ELSEWHERE = {
     "datamodule_hparams_name", "datamodule_hyper_parameters", "datamodule_hparams_type",
 }  # fmt: skip
 
-_OF_ONE_BUDGET = (EarlyStopping, Checkpoint, Timer, WeightAveraging)
+_AVERAGES: tuple[type, ...] = (known.WeightAveraging,) if hasattr(known, "WeightAveraging") else ()
+"""From version 2.6 on."""
+
+_OF_ONE_BUDGET = (known.EarlyStopping, known.Checkpoint, known.Timer, *_AVERAGES)
 """Callbacks whose `state_dict` counts or judges one fit: a new increment begins it anew."""
 
 
@@ -99,7 +102,7 @@ class TrainerParts:
         elif weights_are_new:
             module = self._trainer.lightning_module
             for callback in self._trainer.callbacks:
-                if isinstance(callback, WeightAveraging):  # it averaged what the script had made
+                if isinstance(callback, _AVERAGES):  # it averaged what the script had made
                     weights = {"state_dict": module.state_dict()}
                     callback.on_load_checkpoint(self._trainer, module, weights)
 
