@@ -36,7 +36,7 @@ class Scenario:
     name: str
     loader: str = "user"  # or "onward", "datamodule"
     scheduler: str = "step"  # or "plateau", "hand"
-    accumulate: int = 1
+    accumulate: int = 1  # in the first epoch; one less in the others
     precision: str = "32-true"
     clip: float | None = None
     validate_every: float | int = 1.0
@@ -158,6 +158,9 @@ class Watcher(L.Callback):
         self.validations = 0
         self._die, self._stop_at = die, stop_at
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.validations = 0  # as callbacks do that begin anew with each fit
+
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._die.reached("before-first-batch")
 
@@ -220,13 +223,15 @@ def train(
                 dirpath=files, monitor="val", save_top_k=2, enable_version_counter=False
             ),
         ]
+    if scenario.accumulate > 1:
+        schedule = {0: scenario.accumulate, 1: scenario.accumulate - 1}
+        callbacks.append(known.GradientAccumulationScheduler(schedule))
     if scenario.average and hasattr(known, "EMAWeightAveraging"):  # from version 2.6 on
         callbacks.append(known.EMAWeightAveraging(decay=0.9))
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=EPOCHS if scenario.max_steps < 0 else -1,
         max_steps=scenario.max_steps,
-        accumulate_grad_batches=scenario.accumulate,
         precision=scenario.precision,  # type: ignore[arg-type]
         gradient_clip_val=scenario.clip,
         val_check_interval=scenario.validate_every,

@@ -409,6 +409,13 @@ def test_a_step_that_takes_an_iterator_is_refused(tmp_path: Path) -> None:
     refused(lambda: trainer(OnwardCallback(out)).fit(Takes(), batches()), out, "dataloader_iter")
 
 
+def test_two_outputs_are_refused(tmp_path: Path) -> None:
+    """One trainer, one output."""
+    out = tmp_path / "out"
+    fit = trainer(OnwardCallback(out), OnwardCallback(tmp_path / "other")).fit
+    refused(lambda: fit(Network(), batches()), out, "two OnwardCallbacks")
+
+
 def test_objects_of_the_trainer_are_refused() -> None:
     """Module, optimizers and schedulers come from the trainer."""
     with pytest.raises(UsageError, match="optimizer1"):

@@ -84,6 +84,12 @@ class OnwardCallback(Callback):
         self._let_go()
         if stage == "fit" and not trainer.fast_dev_run:
             checks.check_trainer(trainer, pl_module)
+            if any(isinstance(c, OnwardCallback) and c is not self for c in trainer.callbacks):
+                raise UsageError(
+                    "the trainer has two OnwardCallbacks",
+                    why="both would decide where training goes on",
+                    do="give it one callback, one output",
+                )
             # Last of all, so that what the others do at the same time is in the checkpoint.
             trainer.callbacks = [*(c for c in trainer.callbacks if c is not self), self]
             self._fit = _Fit(trainer)
@@ -91,7 +97,12 @@ class OnwardCallback(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if self._fit is not None:
             checks.check_no_file(trainer)
-            options = {"config": dict(pl_module.hparams) or None, **self._options}
+            options = {
+                # What L.seed_everything was given; an increment that goes on keeps its own.
+                "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+                "config": dict(pl_module.hparams) or None,
+                **self._options,
+            }
             self.run = self._fit.open(self._url, options)
             if self._prepare is not None:
                 self._prepare(self.run)
@@ -259,7 +270,7 @@ class _Fit:
         assert self._feed is not None
         try:
             known = len(self._feed) > 0
-        except TypeError:
+        except (TypeError, NotImplementedError):
             known = False
         automatic = self._trainer.lightning_module.automatic_optimization
         if schedule is None and not (known and automatic):
