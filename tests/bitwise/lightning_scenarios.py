@@ -98,7 +98,9 @@ class Network(L.LightningModule):
         self.log("val", self._loss(batch) + 0.01 * torch.rand(()))
 
     def on_train_epoch_end(self) -> None:
-        self.noise = self.noise + torch.randn(2)
+        # Whatever was logged in this epoch, and is not remembered, shows in the checkpoint.
+        logged = torch.stack([value.float() for value in self.trainer.callback_metrics.values()])
+        self.noise = self.noise + torch.randn(2) + logged.sum()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["noise"] = self.noise
@@ -150,11 +152,27 @@ class Data(L.LightningDataModule):
         self.epochs = state["epochs"]
 
 
+class Executioner(_executioner):
+    """Lets the save on its way end before it kills, so that each life gets somewhere."""
+
+    def __init__(self, kill: Kill, callback: OnwardCallback) -> None:
+        super().__init__(kill)
+        self._callback = callback
+
+    def reached(self, event: str) -> None:
+        last = self._counts.get(event, 0) + 1 == self._kill.at
+        if event == self._kill.event != "file-operation" and last:
+            assert self._callback.run is not None
+            self._callback.run.wait()
+        super().reached(event)
+
+
 class Watcher(L.Callback):
-    """Notes the samples that were learned, and kills the process where it shall be killed."""
+    """Notes what was learned, and where, and kills the process where it shall be killed."""
 
     def __init__(self, die: _executioner, stop_at: int) -> None:
         self.ids: list[int] = []
+        self.places: list[int] = []
         self.validations = 0
         self._die, self._stop_at = die, stop_at
 
@@ -168,6 +186,12 @@ class Watcher(L.Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.ids.extend(batch[0].tolist())
+        self.places += [
+            trainer.current_epoch,
+            batch_idx,
+            trainer.global_step,
+            trainer.is_last_batch,
+        ]
         self._die.reached("step")
         if len(self.ids) == self._stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -184,10 +208,13 @@ class Watcher(L.Callback):
         self._die.reached("train-end")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ids": list(self.ids), "validations": self.validations}
+        return {
+            "ids": list(self.ids), "places": list(self.places), "validations": self.validations,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ids, self.validations = list(state["ids"]), state["validations"]
+        self.ids, self.places = list(state["ids"]), list(state["places"])
+        self.validations = state["validations"]
 
 
 def train(
@@ -207,12 +234,13 @@ def train(
     warnings.simplefilter("ignore")
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(3)
-    die = _executioner(kill or Kill())
-    die.watch_file_operations()
     options: dict[str, Any] = {"batch_size": BATCH, "num_workers": workers}
     options["persistent_workers"] = workers > 0
     module = Network(scenario)
-    callback = OnwardCallback(output, save_every_steps=3, save_every_seconds=None, seed=11)
+    often = 3 if scenario.accumulate == 1 else 1
+    callback = OnwardCallback(output, save_every_steps=often, save_every_seconds=None, seed=11)
+    die = Executioner(kill or Kill(), callback)
+    die.watch_file_operations()
     train = DataLoader(Items(items), shuffle=True, **options)
     held = DataLoader(Items(24), **options)
     callbacks: list[L.Callback] = [callback, Watcher(die, stop_at)]

@@ -57,7 +57,7 @@ def test_random_kills_leave_no_trace(scenario: Scenario, trial: Trial) -> None:
     chance = random.Random(scenario.name)
     count = 8 if FULL else 3
     lives: list[dict[str, Any]] = [
-        {"workers": [0, 2, 0][life % 3], "kill": Kill("step", chance.randint(3, STEPS // 3))}
+        {"workers": [0, 2, 0][life % 3], "kill": Kill("step", chance.randint(5, STEPS // 3))}
         for life in range(count)
     ]
     name = f"killed {scenario.name}"
@@ -65,6 +65,15 @@ def test_random_kills_leave_no_trace(scenario: Scenario, trial: Trial) -> None:
     assert set(codes[:-1]) <= {-signal.SIGKILL, 0}
     assert codes[0] == -signal.SIGKILL
     assert list(differing(expected, final_state(trial.output(name)))) == []
+    assert resumed(trial.output(name)) >= 2
+
+
+def resumed(output: Path) -> int:
+    """How many processes went on from where another one had been killed, and got further."""
+    repository, _ = newest(output)
+    commits = list(repository.history.live())
+    by_resumed = [c for c in commits if repository.manifest(c).verb == "resume"]
+    return len({commit.generation for commit in by_resumed})
 
 
 EDGES = {
