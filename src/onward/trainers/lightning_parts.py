@@ -21,7 +21,7 @@ _KEPT_ELSEWHERE = {
     "datamodule_hparams_name", "datamodule_hyper_parameters", "datamodule_hparams_type",
 }  # fmt: skip
 
-_AVERAGES: tuple[type, ...] = (known.WeightAveraging,) if hasattr(known, "WeightAveraging") else ()
+_AVERAGES: tuple[Any, ...] = (known.WeightAveraging,) if hasattr(known, "WeightAveraging") else ()
 """From version 2.6 on."""
 
 _OF_ONE_BUDGET = (known.EarlyStopping, known.Checkpoint, known.Timer, *_AVERAGES)
