@@ -238,7 +238,19 @@ def train(
     options["persistent_workers"] = workers > 0
     module = Network(scenario)
     often = 3 if scenario.accumulate == 1 else 1
-    callback = OnwardCallback(output, save_every_steps=often, save_every_seconds=None, seed=11)
+
+    def prepare(run: Any) -> None:
+        finish = run.finish
+
+        def finishing() -> Any:
+            die.reached("finishing")
+            return finish()
+
+        run.finish = finishing
+
+    callback = OnwardCallback(
+        output, save_every_steps=often, save_every_seconds=None, seed=11, prepare=prepare
+    )
     die = Executioner(kill or Kill(), callback)
     die.watch_file_operations()
     train = DataLoader(Items(items), shuffle=True, **options)

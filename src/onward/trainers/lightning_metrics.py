@@ -45,6 +45,22 @@ def capture(trainer: Any) -> dict[str, Any]:
     }
 
 
+def unshared(value: Any) -> Any:
+    """`value` with a copy of each single number that is a tensor.
+
+    One that was just logged is in many places at once; restored, it is not, and the next
+    checkpoint would tell the two apart.
+    """
+    match value:
+        case torch.Tensor() if value.numel() == 1:
+            return value.detach().clone()
+        case dict():
+            return {key: unshared(child) for key, child in value.items()}
+        case list():
+            return [unshared(child) for child in value]
+    return value
+
+
 def restore(trainer: Any, state: Mapping[str, Any]) -> None:
     """Sets all of it; a metric that the module no longer has is passed over."""
     connector, module = trainer._logger_connector, trainer.lightning_module

@@ -55,7 +55,7 @@ class TrainerParts:
             "loops": dumped["loops"]["fit_loop"],
             "ended": self.ended,
             "should_stop": trainer.should_stop,
-            "callbacks": dumped["callbacks"],
+            "callbacks": lightning_metrics.unshared(dumped["callbacks"]),
             **{part: dumped.get(name) for part, name in named.items()},
             "added": {
                 key: value
@@ -67,7 +67,7 @@ class TrainerParts:
                 for name, value in dumped["state_dict"].items()
                 if not _is_same(value, own.get(name))
             },
-            "metrics": lightning_metrics.capture(trainer),
+            "metrics": lightning_metrics.unshared(lightning_metrics.capture(trainer)),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
