@@ -21,7 +21,7 @@ from onward.errors import EmptyBudget, Mismatch, NothingNew, Stopped, Unstorable
 from onward.repository import Commit, open_repository
 from onward.stores import open_store
 from onward.trainers.lightning import OnwardCallback
-from onward.trainers.lightning_checks import check_version
+from onward.trainers.lightning_checks import TESTED
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -308,9 +308,9 @@ def test_averages_of_a_branch_begin_with_its_weights(tmp_path: Path) -> None:
 def test_a_version_that_was_not_tested_is_refused(version: str) -> None:
     """Outside of the tested range it says which one to install."""
     with pytest.raises(UsageError, match=r"pip install 'lightning>=2\.5,<2\.7'"):
-        check_version(version)
-    check_version("2.5.0")
-    check_version("2.6.6")
+        TESTED.check(version)
+    TESTED.check("2.5.0")
+    TESTED.check("2.6.6")
 
 
 def refused(fit: Callable[[], Any], out: Path, words: str) -> None:

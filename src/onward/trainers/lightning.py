@@ -59,7 +59,7 @@ class OnwardCallback(Callback):
         prepare: Callable[[Run], None] | None = None,
         **options: Any,
     ) -> None:
-        checks.check_version(lightning.__version__)
+        checks.TESTED.check(lightning.__version__)
         checks.check_options(options)
         self.run: Run | None = None
         """The run of the training that goes on, or of the last one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,28 +17,17 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from onward.errors import UsageError
+from onward.frameworks.versions import Tested
 
-OLDEST, NEWEST = (2, 5), (2, 6)
-"""The versions of `lightning` whose loops are known: from here, to here."""
+TESTED = Tested(
+    "lightning",
+    (2, 5),
+    (2, 6),
+    older="the progress that its loops keep has another form there",
+    newer="an exact resume depends on how its loops are written, and these are not known yet",
+)
 
 _TUNERS = (BatchSizeFinder, LearningRateFinder)
-
-
-def check_version(version: str) -> None:
-    """Raises `UsageError` for a version of `lightning` outside of the tested range."""
-    found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if OLDEST <= found <= NEWEST:
-        return
-    tested = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
-    older = found < OLDEST
-    raise UsageError(
-        f"lightning {version} is outside of the tested range, {tested}",
-        why="the progress that its loops keep has another form there"
-        if older
-        else "an exact resume depends on how its loops are written, and these are not known yet",
-        do=f"pip install 'lightning>={OLDEST[0]}.{OLDEST[1]},<{NEWEST[0]}.{NEWEST[1] + 1}'"
-        + ("" if older else ", or a newer Onward"),
-    )
 
 
 def check_options(options: Mapping[str, Any]) -> None:
