@@ -117,6 +117,8 @@ class Pipeline:
         sizes = [node.dataset_size for node in nodes]
         workers = [op.num_parallel_workers for op in self.random_maps]
         before, old = ds.config.get_seed(), getattr(self.source, "sampler", None)
+        # MindSpore reads no pipeline that two others were made of: here a batch for each segment.
+        followers, self.dataset.parent = self.dataset.parent, []
         if indices is not None:
             self.source.sampler = sampler or samplers.SubsetSampler(indices)
             for node in nodes:
@@ -128,6 +130,7 @@ class Pipeline:
             yield
         finally:
             ds.config.set_seed(before)
+            self.dataset.parent = followers
             if indices is not None:
                 self.source.sampler = old
             for node, size in zip(nodes, sizes, strict=True):
