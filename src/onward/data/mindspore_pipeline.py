@@ -22,7 +22,7 @@ import mindspore.dataset as ds
 from mindspore.dataset import samplers
 from mindspore.dataset.engine import datasets as kinds
 
-from onward.frameworks.mindspore_randomness import set_dataset_seed
+from onward.data.isolation import Isolated
 
 SEGMENT = 64
 """Batches that share one seed for random transforms."""
@@ -114,13 +114,11 @@ class Pipeline:
         if not len(indices):
             return iter(())
         with self._reading([int(index) for index in indices], seed=seed):
+            whole = self.dataset
+            if batch_size:
+                whole = whole.batch(batch_size)
             # An iterator copies the whole chain, so that what is changed here may change back.
-            consumers, self.dataset.parent = self.dataset.parent, []
-            try:
-                whole = self.dataset.batch(batch_size) if batch_size else self.dataset
-                return iter(whole.create_tuple_iterator(num_epochs=1, output_numpy=True))
-            finally:
-                self.dataset.parent = consumers  # MindSpore allows one, and never forgets any
+            return iter(whole.create_tuple_iterator(num_epochs=1, output_numpy=True))
 
     def whole_epoch(self, *, seed: int) -> Iterator[Any]:
         """The pipeline as it is, with every seed that it takes following from this one."""
@@ -135,17 +133,24 @@ class Pipeline:
         sizes = [node.dataset_size for node in nodes]
         workers = [op.num_parallel_workers for op in self.random_maps]
         before, old = ds.config.get_seed(), getattr(self.source, "sampler", None)
+        # MindSpore reads no pipeline that two others were made of: here a batch for each segment.
+        followers, self.dataset.parent = self.dataset.parent, []
         if indices is not None:
             self.source.sampler = sampler or samplers.SubsetSampler(indices)
             for node in nodes:
                 node.dataset_size = None
         for op in self.random_maps:
             op.num_parallel_workers = 1  # each worker has random numbers of its own
-        set_dataset_seed(seed % _SEEDS)
         try:
-            yield
+            # The seed of datasets is that of Python and NumPy, too: the program's stays as it was.
+            with Isolated().seeded(seed):
+                ds.config.set_seed(seed % _SEEDS)
+                try:
+                    yield
+                finally:
+                    ds.config.set_seed(before)
         finally:
-            set_dataset_seed(before)
+            self.dataset.parent = followers
             if indices is not None:
                 self.source.sampler = old
             for node, size in zip(nodes, sizes, strict=True):

@@ -24,7 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from onward.errors import OnwardError, UsageError
 from onward.learning.hooks import Penalty
 from onward.learning.strategies import hooks_of
-from onward.trainers.transformers_checks import check_options, check_trainer, check_version
+from onward.trainers.transformers_checks import TESTED, check_options, check_trainer
 from onward.trainers.transformers_loop import Incremental, steps_of
 from onward.trainers.transformers_parts import TrainerParts
 from onward.training.run import Run
@@ -78,7 +78,7 @@ class OnwardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         prepare: Callable[[Run], None] | None = None,
         **options: Any,
     ) -> None:
-        check_version(transformers.__version__)
+        TESTED.check(transformers.__version__)
         check_options(options)
         self.run: Run | None = None
         """The run of the training that goes on, or of the last one."""

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from transformers.training_args import ParallelMode
 
 from onward.errors import UsageError
+from onward.frameworks.versions import Tested
 
-OLDEST, NEWEST = (5, 3), (5, 24)
-"""The versions of `transformers` whose loop is known: from here, to here."""
-
-
-def check_version(version: str) -> None:
-    """Raises `UsageError` for a version outside of the tested range."""
-    found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if OLDEST <= found <= NEWEST:
-        return
-    tested = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
-    older = found < OLDEST
-    raise UsageError(
-        f"transformers {version} is outside of the tested range, {tested}",
-        why="its loop keeps state where nobody could save it"
-        if older
-        else "an exact resume depends on how its loop is written, and this one is not known yet",
-        do=f"pip install 'transformers>={OLDEST[0]}.{OLDEST[1]},<{NEWEST[0]}.{NEWEST[1] + 1}'"
-        + ("" if older else ", or a newer Onward"),
-    )
+TESTED = Tested(
+    "transformers",
+    (5, 3),
+    (5, 24),
+    older="its loop keeps state where nobody could save it",
+    newer="an exact resume depends on how its loop is written, and this one is not known yet",
+)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
