@@ -22,6 +22,8 @@ import mindspore.dataset as ds
 from mindspore.dataset import samplers
 from mindspore.dataset.engine import datasets as kinds
 
+from onward.data.isolation import Isolated
+
 SEGMENT = 64
 """Batches that share one seed for random transforms."""
 
@@ -123,11 +125,15 @@ class Pipeline:
                 node.dataset_size = None
         for op in self.random_maps:
             op.num_parallel_workers = 1  # each worker has random numbers of its own
-        ds.config.set_seed(seed % _SEEDS)
         try:
-            yield
+            # The seed of datasets is that of Python and NumPy, too: the program's stays as it was.
+            with Isolated().seeded(seed):
+                ds.config.set_seed(seed % _SEEDS)
+                try:
+                    yield
+                finally:
+                    ds.config.set_seed(before)
         finally:
-            ds.config.set_seed(before)
             if indices is not None:
                 self.source.sampler = old
             for node, size in zip(nodes, sizes, strict=True):

@@ -39,13 +39,13 @@ def capture_randomness() -> dict[str, Any]:
 
 def restore_randomness(tree: Mapping[str, Any]) -> None:
     """Sets every global random generator as captured."""
+    own = tree["mindspore"]
+    ds.config.set_seed(own["dataset_seed"])  # first: it seeds Python and NumPy as well
     python = thaw(tree["python"])
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss_next"]))
     np.random.set_state(thaw(tree["numpy"]))
-    own = tree["mindspore"]
     # Not set_seed: that seeds NumPy as well, and sets the table back.
     _seeds._GLOBAL_SEED = own["seed"]
     _seeds._KERNEL_SEED.clear()
     _seeds._KERNEL_SEED.update({(name, seed): value for name, seed, value in own["calls"]})
     ms.set_rng_state(ms.Tensor(thaw(own["generator"])))
-    ds.config.set_seed(own["dataset_seed"])
