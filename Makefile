@@ -1,5 +1,6 @@
 # Two commands: `make demo` shows what Onward does on real data, `make test` runs every check.
-# Both set up .venv by themselves; nothing is installed outside of this folder.
+# Both set up .venv (the tests also .venv-mindspore) by themselves; nothing is installed outside of
+# this folder.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,17 +13,27 @@ FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.
 INSTALL := $(if $(FIND_LINKS),UV_FIND_LINKS="$(FIND_LINKS)") $(BIN)/uv pip install --quiet \
       --compile-bytecode $(if $(FIND_LINKS),,--torch-backend=cpu)
 UV := $(INSTALL) --python $(BIN)/python --constraint requirements/dev.txt
+# MindSpore needs NumPy 1, so that it has an environment of its own, with PyTorch beside it. What is
+# tested there is named for it; everything else is tested with NumPy 2.
+MINDSPORE_VENV := .venv-mindspore
+MINDSPORE_TESTS = $(shell find tests -name 'test_mindspore*.py' | sort)
 
-.PHONY: demo test test-all lint types layers bench bench-checkpointing bench-learning clean
+.PHONY: demo test test-all test-main test-mindspore lint types layers clean
+.PHONY: bench bench-checkpointing bench-learning
 
 demo: $(VENV)/run-ready
 	$(BIN)/python examples/demo.py
 
-test: lint types layers
+test: lint types layers test-main test-mindspore
+
+test-all: export ONWARD_TEST_SCALE = full
+test-all: test
+
+test-main: $(VENV)/ready
 	$(BIN)/python -m pytest $(PYTEST)
 
-test-all: lint types layers
-	ONWARD_TEST_SCALE=full $(BIN)/python -m pytest $(PYTEST)
+test-mindspore: $(MINDSPORE_VENV)/ready
+	$(MINDSPORE_VENV)/bin/python -m pytest $(PYTEST) $(MINDSPORE_TESTS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -67,8 +78,14 @@ $(VENV)/run-ready: $(BIN)/uv pyproject.toml requirements/dev.txt
 	@touch $@
 
 $(VENV)/ready: $(VENV)/run-ready
-	$(UV) --editable '.[torch,objects,tables,dev]'
+	$(UV) --editable '.[torch,lightning,transformers,objects,tables,mlflow,tensorboard,dev]'
+	@touch $@
+
+$(MINDSPORE_VENV)/ready: $(BIN)/uv pyproject.toml requirements/mindspore.txt
+	$(PYTHON) -m venv $(MINDSPORE_VENV)
+	$(INSTALL) --python $(MINDSPORE_VENV)/bin/python --constraint requirements/mindspore.txt \
+	    --editable '.[torch,mindspore,objects,tables,dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) .cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MINDSPORE_VENV) $(BENCH_VENV) .cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -75,17 +75,33 @@ def test_a_store_that_keeps_no_writers_apart_is_a_warning(
 
 
 def test_missing_packages_are_named(onward: Onward, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without torch training is impossible here, but looking at outputs is not."""
+    """Without a framework training is impossible here, but looking at outputs is not."""
     present = doctor_file._installed
-    versions = {"torch": "", "obstore": "", "rich": ""}
+    versions = {"torch": "", "mindspore": "", "obstore": "", "rich": ""}
     monkeypatch.setattr(doctor_file, "_installed", lambda name: versions.get(name, present(name)))
     text = onward("doctor", code=1).stdout
-    assert "warn     torch: not installed" in text
+    assert "warn     torch or mindspore: neither is installed" in text
     assert "problem  rich: not installed" in text
     assert "ok       obstore" in text
     assert "problem  obstore" in onward("doctor", "s3://bucket/x", code=1).stdout
     versions.update(torch="2.5.1+cpu", rich="13.0")
     assert "2.5.1+cpu is too old" in onward("doctor", code=1).stdout
+
+
+def test_a_mindspore_that_fails_with_its_numpy_is_a_problem(
+    onward: Onward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MindSpore alone is enough to train; NumPy 2 beside it is named, with what to do."""
+    present = doctor_file._installed
+    versions = {"torch": "", "mindspore": "2.10.0", "numpy": "1.26.4"}
+    monkeypatch.setattr(doctor_file, "_installed", lambda name: versions.get(name, present(name)))
+    text = onward("doctor").stdout
+    assert "ok       mindspore: 2.10.0" in text
+    assert "neither" not in text
+    versions["numpy"] = "2.4.6"
+    text = onward("doctor", code=1).stdout
+    assert "problem  numpy for mindspore: 2.4.6" in text
+    assert "pip install 'numpy<2'" in text
 
 
 def test_what_was_not_pushed_is_found(

@@ -205,6 +205,34 @@ def test_what_a_user_changed_after_the_restore_is_stored(tmp_path: Path) -> None
     assert same(through_bytes(stored(tmp_path, run.checkpoint)), state)
 
 
+def test_a_save_between_a_restore_and_its_first_step_is_stored_as_it_was_taken(
+    tmp_path: Path, gate: Gate
+) -> None:
+    """The first step after a resume comes while a save waits to write: the state before is stored.
+
+    So does a training that resumes at an epoch's last step: the epoch's end is saved at once.
+    """
+    training = Training()
+    gate.let_through()
+    run = training.open(tmp_path)
+    training.step(0)
+    run.step()
+    run.save()
+    run.close()
+    gate.open.clear()
+    gate.reached.clear()
+    again = Training()
+    run = again.open(tmp_path)
+    again.net.seen += 1
+    before = again.captured()
+    checkpoint = run.save(wait=False)
+    assert gate.reached.wait(60)
+    again.step(1)
+    gate.let_through()
+    run.close()
+    assert same(through_bytes(stored(tmp_path, checkpoint)), before)
+
+
 def test_a_save_asked_for_meanwhile_follows(tmp_path: Path, gate: Gate) -> None:
     """While one is on its way no second begins; it comes with the first step that finds it done."""
     training = Training()

@@ -25,6 +25,7 @@ from onward.training.places import home
 _NEEDED = ("numpy", "msgspec", "blake3", "click", "rich", "platformdirs")
 _EXTRAS = {"torch": "torch", "obstore": "objects"}
 _OLDEST_TORCH = (2, 6)
+_OLDEST_MINDSPORE = (2, 10)
 _LITTLE_SPACE_BYTES = 2_000_000_000
 _PATIENCE_S = 15.0
 _MOST_LOOKED_THROUGH = 500
@@ -83,7 +84,7 @@ def _installation(output: str) -> Iterator[Check]:
             yield Check(package, "ok", found)
         else:
             yield Check(package, "problem", "not installed", f"pip install {package}")
-    yield _torch()
+    yield from _frameworks()
     obstore = _installed("obstore")
     if obstore:
         yield Check("obstore (object stores)", "ok", obstore)
@@ -97,16 +98,31 @@ def _installation(output: str) -> Iterator[Check]:
         )
 
 
-def _torch() -> Check:
-    found = _installed("torch")
-    if not found:
-        do = "pip install 'onward[torch]' to train here"
-        return Check("torch", "warn", "not installed", do)
-    numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:2])
-    if numbers < _OLDEST_TORCH:
-        oldest = ".".join(map(str, _OLDEST_TORCH))
-        return Check("torch", "problem", f"{found} is too old", f"pip install 'torch>={oldest}'")
-    return Check("torch", "ok", found)
+def _frameworks() -> Iterator[Check]:
+    """One of them is needed to train; of each that is here, whether it is one that works."""
+    torch, mindspore = _installed("torch"), _installed("mindspore")
+    if torch:
+        yield _at_least("torch", torch, _OLDEST_TORCH)
+    if mindspore:
+        yield _at_least("mindspore", mindspore, _OLDEST_MINDSPORE)
+        numpy = _installed("numpy")
+        if numpy and _numbers(numpy) >= (2, 0):
+            found = f"{numpy}, with which MindSpore fails"
+            yield Check("numpy for mindspore", "problem", found, "pip install 'numpy<2'")
+    if not torch and not mindspore:
+        do = "pip install 'onward[torch]' or 'onward[mindspore]' to train here"
+        yield Check("torch or mindspore", "warn", "neither is installed", do)
+
+
+def _at_least(package: str, found: str, oldest: tuple[int, int]) -> Check:
+    if _numbers(found) >= oldest:
+        return Check(package, "ok", found)
+    wanted = ".".join(map(str, oldest))
+    return Check(package, "problem", f"{found} is too old", f"pip install '{package}>={wanted}'")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def _installed(package: str) -> str:

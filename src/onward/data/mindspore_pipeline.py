@@ -161,11 +161,10 @@ class Pipeline:
         nodes = [*self.operations, self.source]
         sizes = [node.dataset_size for node in nodes]
         workers = [op.num_parallel_workers for op in self.random_maps]
-        before, parents = ds.config.get_seed(), self.dataset.parent
-        self.dataset.parent = []  # what is put upon it while it is read must not stay
-        source = {
-            name: getattr(self.source, name) for name in _SWAPPED if hasattr(self.source, name)
-        }
+        before = ds.config.get_seed()
+        # MindSpore reads no pipeline that two others were made of: here a batch for each segment.
+        followers, self.dataset.parent = self.dataset.parent, []
+        source = {name: value for name, value in vars(self.source).items() if name in _SWAPPED}
         if rows is not None:
             vars(self.source).update(
                 source=rows, source_len=len(rows), sampler=None, num_samples=0,
@@ -188,7 +187,7 @@ class Pipeline:
                 finally:
                     ds.config.set_seed(before)
         finally:
-            self.dataset.parent = parents
+            self.dataset.parent = followers
             vars(self.source).update(source)
             for node, size in zip(nodes, sizes, strict=True):
                 node.dataset_size = size

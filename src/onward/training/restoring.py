@@ -12,8 +12,9 @@ from onward.repository import Manifest, Repository, Writer, description, open_re
 from onward.stores import open_store
 from onward.training.branching import Branch
 from onward.training.growing import Growth, Plan
+from onward.training.live import OWN, RANDOMNESS
 from onward.training.opening import Beginning
-from onward.training.run import OWN, RANDOMNESS, Run
+from onward.training.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _restore(
         framework.restore({OWN: run.counters}, {OWN: own})
     if randomness is not None:
         framework.restore_randomness(randomness)
-        run.restore_randomness_later(randomness)
+        run.live.restore_randomness_later(randomness)
 
 
 def _check(growth: Growth, manifest: Manifest, repository: Repository, *, verb: str) -> Fit:

@@ -23,8 +23,8 @@ from onward.training.counters import Counters
 from onward.training.crown import Crown
 from onward.training.judging import Scoring
 from onward.training.lag import lag_text
-from onward.training.layers import LayerRandomness
 from onward.training.learning import Learning
+from onward.training.live import LiveState
 from onward.training.loaders import Loaders
 from onward.training.metrics import Metrics, number
 from onward.training.places import Pusher
@@ -36,9 +36,6 @@ from onward.training.saves import Saves
 from onward.training.signals import StopRequests
 from onward.training.tracking import Tracking
 from onward.training.watching import Watch
-
-OWN, RANDOMNESS = "onward", "randomness"
-"""Top-level entries of a state tree that belong to the run, not to the user's objects."""
 
 
 class Run:
@@ -90,10 +87,10 @@ class Run:
         self._shown_epoch = 0  # for people, to whom an epoch's end still belongs to it
         self._metrics = Metrics()
         self._watch = Watch(framework, self._objects)
-        self._layers = LayerRandomness(framework, self._objects, loaders, say=reporter.say)
+        self.live = LiveState(framework, self._objects, self.counters, say=reporter.say)
+        """What is saved of all this."""
         self._between_steps = True
         self._in_epoch = False
-        self._pending_randomness: Mapping[str, Any] | None = None
         self._next_report_s = 0.0
         self._to_reserve = False
         self._open = True
@@ -130,8 +127,9 @@ class Run:
     def loader(self, dataset: Any, *, batch_size: int = 1, name: str = "", **options: Any) -> Any:
         """Batches of what is new in `dataset`, with old samples mixed in from increment 2 on.
 
-        Takes the options of the framework's own loader (for PyTorch: `num_workers`, `collate_fn`,
-        `drop_last`, `shuffle`, `persistent_workers`, …) and these:
+        `dataset` has `__getitem__` and `__len__`; with MindSpore it may also be a pipeline without
+        a batch over a source that takes a sampler (`MnistDataset(…).map(…)`). Takes `num_workers`,
+        `collate_fn`, `drop_last`, `shuffle`, for PyTorch all options of `DataLoader`, and these:
 
         - `ids`: what items are known by, where the dataset does not only grow at its end: one id
           per item, a function of the index, or `"content"`. A source (`onward.data.Folder`,
@@ -160,7 +158,8 @@ class Run:
 
         For PyTorch a `DataLoader` is rebuilt around its sampler so that batches already consumed
         are not loaded again; a `StatefulDataLoader` uses its own state; an iterable dataset is
-        replayed up to its position.
+        replayed up to its position. For MindSpore a pipeline of `mindspore.dataset` is told which
+        items to give; one that cannot be is replayed, and says why.
         """
         return self._loaders.users(loader, name=name)
 
@@ -234,7 +233,7 @@ class Run:
         """
         self._loaders.begin_epoch(epoch)
         if not self._loaders.mid_epoch():
-            self._apply_randomness()
+            self.live.apply_randomness()
         self._in_epoch = True
         self._shown_epoch = epoch
 
@@ -273,7 +272,7 @@ class Run:
         self._between_steps = True
         self.counters.global_step += 1
         self.counters.increment_step += 1
-        self._layers.after_step(self.global_step)
+        self.live.after_step()
         self._loaders.consumed()
         self._watch.look_at_rates()
         self._tracking.step(self.global_step, metrics)
@@ -281,7 +280,7 @@ class Run:
         self._saves.settle()
         if self._to_reserve:  # only now the optimizer has its state
             self._to_reserve = False
-            self._saves.saver.reserve(self._state())
+            self._saves.saver.reserve(self.live.capture())
         now_s = monotonic_s()
         reason = self._saves.wanted or self._saves.policy.due(step=self.global_step, now_s=now_s)
         if self._signals.requested:
@@ -467,9 +466,9 @@ class Run:
         self._watch.begin(self._saves.saver.let_change)
         if not self._watch.sees_beginnings:
             self._saves.saver.at_once = True  # nobody would wait before parameters change
-        self._layers.begin(self.global_step)
+        self.live.begin()
         self._saves.policy.saved(step=self.global_step, now_s=monotonic_s())
-        self._loaders.on_first_batch = self._apply_randomness
+        self._loaders.on_first_batch = self.live.apply_randomness
         self._loaders.on_wait = self._on_wait
         self._loaders.on_start = lambda: self._begin_learning(None)
         self._loaders.spent = lambda: self._learning.spent(self.increment_step)
@@ -498,10 +497,6 @@ class Run:
         self._learning.go_on_from(about.get("learning") or {})
         self._tracking.go_on_from(about.get("tracking") or {})
 
-    def restore_randomness_later(self, tree: Mapping[str, Any]) -> None:
-        """Sets the generators when the loop gets to where the checkpoint was taken."""
-        self._pending_randomness = tree
-
     # Details.
 
     def _begin_learning(self, asked: AskedPlan | None) -> None:
@@ -519,20 +514,12 @@ class Run:
             self._reporter.say(line)
 
     def _prime(self) -> None:
-        # With the run's own state: a ledger is as large as the data, and mostly unchanged.
-        self._saves.saver.prime(self._framework.capture({**self._objects, OWN: self.counters}))
-
-    def _state(self) -> dict[str, Any]:
-        state = self._framework.capture({**self._objects, OWN: self.counters})
-        # While a restored position has not been reached, the checkpoint's generators are pending.
-        pending = self._pending_randomness
-        state[RANDOMNESS] = pending if pending is not None else self._framework.capture_randomness()
-        return state
+        self._saves.saver.prime(self.live.learned())
 
     def _take(self, reason: str, finished: bool) -> tuple[dict[str, Any], Facts]:
         if self._pusher is not None and self._pusher.failure is not None:
             raise self._pusher.failure
-        return self._state(), self._facts(reason, finished)
+        return self.live.capture(), self._facts(reason, finished)
 
     def _tell(self, commit: Commit) -> None:
         self._report(saved=commit.checkpoint, reason=commit.reason, step=commit.step)
@@ -587,11 +574,6 @@ class Run:
         """Called by loaders before a batch is handed out, while nothing is half done."""
         if self._signals.requested and self._at_a_place_to_save():
             self._obey_signal()
-
-    def _apply_randomness(self) -> None:
-        if self._pending_randomness is not None:
-            pending, self._pending_randomness = self._pending_randomness, None
-            self._framework.restore_randomness(pending)
 
     def _report(self, **more: Any) -> None:
         batch, batches = self._loaders.place()

@@ -59,6 +59,7 @@ class Saver:
         self._past.set()
         self._reserving: Future[None] | None = None
         self._priming: Future[None] | None = None
+        self._staged = False
         self._missed: list[Missed] = []
 
     @property
@@ -76,7 +77,12 @@ class Saver:
         self._reserving = self._pool.submit(reserve)
 
     def prime(self, state: Any) -> None:
-        """Compares the next save with `state`, as far as it is what was just restored."""
+        """Compares the next save with `state`, as far as it is what was just restored.
+
+        Not where something was saved since: what it staged may be on its way to the store.
+        """
+        if self._staged:
+            return
         try:
             self._writer.prime(state)
         except TooLarge as error:
@@ -146,6 +152,7 @@ class Saver:
             if preparing is not None:
                 preparing.result()
         self._reserving = self._priming = None
+        self._staged = True
         try:
             return self._writer.snapshot(state, at_once=at_once)
         except TooLarge as error:

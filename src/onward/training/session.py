@@ -36,6 +36,7 @@ from onward.training.interval import MeasuredInterval
 from onward.training.judging import Judging
 from onward.training.learner import Learner
 from onward.training.learning import Learning
+from onward.training.live import OWN, RANDOMNESS
 from onward.training.loaders import Loaders
 from onward.training.looking import to_go_on_from
 from onward.training.memory import available_bytes
@@ -45,7 +46,7 @@ from onward.training.planning import Planner
 from onward.training.policy import SavePolicy
 from onward.training.reporting import Reporter, reporter_for
 from onward.training.restoring import bring_to, check_fits
-from onward.training.run import OWN, RANDOMNESS, Run
+from onward.training.run import Run
 from onward.training.saver import Saver
 from onward.training.space import LocalSpace, space_limit
 from onward.training.tracked import begin_tracking, tracking_for
