@@ -61,6 +61,22 @@ def test_the_code_in_the_documents_compiles(page: Path) -> None:
         compile(code.replace("=…", "=0").replace("…, ", ""), page.name, "exec")
 
 
+def test_every_test_that_the_table_of_frameworks_names_exists() -> None:
+    """docs/frameworks.md claims nothing that no test shows; every row of its table has some."""
+    page = (ROOT / "docs" / "frameworks.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 50
+    for file, test in named:
+        text = (ROOT / file).read_text()
+        assert not test or re.search(rf"^def {test}\(", text, re.MULTILINE), f"{file}::{test}"
+    rows = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+    shown = re.findall(r"^(\d+)\. `tests/", page, re.MULTILINE)
+    assert rows == shown == [str(number) for number in range(1, len(rows) + 1)]
+    notes = set(re.findall(r"^- \*\*(\w)\*\* ", page, re.MULTILINE))
+    table = "".join(re.findall(r"^\| \d+ .*$", page, re.MULTILINE))
+    assert set(re.findall(r" ([a-z])(?= \||,)", table)) == notes
+
+
 def test_the_drawn_exception_tree_is_the_real_one() -> None:
     """errors.py opens with its tree; names, order and depth are those of the classes."""
     drawn = re.findall(r"^((?:[│├└─ ]{4})*)([A-Z]\w+)  ", errors.__doc__ or "", re.MULTILINE)

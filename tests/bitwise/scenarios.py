@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
-import signal
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -21,8 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import onward
-from onward.repository import Commit, Repository, open_repository
-from onward.stores import open_store
+
+from .killing import Executioner as _executioner
+from .killing import Kill, SampleLog, append, differing, final_state, newest
+
+__all__ = ["Kill", "SampleLog", "differing", "final_state", "newest"]  # the law, for other suites
 
 ITEMS, FEATURES, CLASSES = 96, 12, 4
 EPOCHS, BATCH = 3, 8
@@ -67,27 +67,6 @@ class Items(Dataset[tuple[int, torch.Tensor, int]]):
         value = self.values[index] + 0.1 * torch.randn(FEATURES)
         value = value * (1 + 0.1 * random.random()) + 0.1 * float(np.random.rand())
         return index, value, index % CLASSES
-
-
-class SampleLog:
-    """The ids that the optimizer consumed, in order; part of the state."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"ids": list(self.ids)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ids = list(state["ids"])
-
-
-@dataclass(frozen=True)
-class Kill:
-    """Where a process kills itself with SIGKILL; `at` counts from the start of the process."""
-
-    event: str = ""  # "step", "before-first-batch", "epoch-end", "file-operation"
-    at: int = 0
 
 
 def train(
@@ -152,7 +131,7 @@ def train(
                 run.step(loss=loss)
             if acknowledge and run.checkpoint != acknowledged:
                 acknowledged = run.checkpoint
-                _append(acknowledge, f"{acknowledged}\n")
+                append(acknowledge, f"{acknowledged}\n")
             die.reached("step")
         die.reached("epoch-end")
         run.log(noise=float(torch.rand(())))  # a script that draws numbers between epochs
@@ -179,39 +158,6 @@ def _loader(run: onward.Run, scenario: Scenario, dataset: Items, workers: int) -
         return run.batches(DataLoader(dataset, shuffle=True, **options))
     # Its own state demands the same number of workers before and after.
     return run.batches(StatefulDataLoader(dataset, shuffle=True, batch_size=BATCH, num_workers=0))
-
-
-class _executioner:
-    def __init__(self, kill: Kill) -> None:
-        self._kill = kill
-        self._counts: dict[str, int] = {}
-
-    def reached(self, event: str) -> None:
-        self._counts[event] = self._counts.get(event, 0) + 1
-        if event == self._kill.event and self._counts[event] == self._kill.at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def watch_file_operations(self) -> None:
-        """Counts every operation of the local store from here on, opening and saving alike."""
-        if self._kill.event != "file-operation":
-            return
-        from onward.stores import RealFileSystem
-
-        for name in [n for n in vars(RealFileSystem) if not n.startswith("_")]:
-            setattr(RealFileSystem, name, self._counted(getattr(RealFileSystem, name)))
-
-    def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any, **options: Any) -> Any:
-            self.reached("file-operation")
-            return method(*arguments, **options)
-
-        return counted
-
-
-def _append(path: str, text: str) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(file, text.encode())
-    os.close(file)
 
 
 # What tests do with it.
@@ -241,27 +187,3 @@ def run_process(output: Path, scenario: Scenario, *, timeout_s: float = 120, **o
     process.join(timeout_s)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
-
-
-def newest(output: Path) -> tuple[Repository, Commit]:
-    repository = open_repository(open_store(output))
-    latest = repository.history.latest()
-    assert latest is not None
-    return repository, latest
-
-
-def final_state(output: Path) -> dict[str, Any]:
-    """Every bit of the finished state: tensors by digest, everything else as it is stored."""
-    repository, latest = newest(output)
-    assert latest.finished
-    manifest = repository.manifest(latest)
-    found: dict[str, Any] = {t.path: (t.dtype, t.shape, t.digest) for t in manifest.tensors}
-    assert len(found) == len(manifest.tensors)
-    return {**found, "state": manifest.state}
-
-
-def differing(one: dict[str, Any], two: dict[str, Any]) -> Iterator[str]:
-    """Paths of everything that is not the same bits."""
-    for path in sorted(one.keys() | two.keys()):
-        if one.get(path) != two.get(path):
-            yield path

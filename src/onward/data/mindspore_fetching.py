@@ -1,64 +1,13 @@
-"""Loads batches so that their randomness depends on the batch alone, for MindSpore."""
+"""Batches of a pipeline of MindSpore, whose randomness depends on the batch alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from onward.data.isolation import Isolated
-from onward.data.mindspore_collate import as_numpy, collate
+from onward.data.mindspore_collate import collate
 from onward.data.mindspore_pipeline import SEGMENT, Pipeline
-from onward.data.workers import Job, Workers
-
-
-class PythonItems:
-    """A Python dataset: batches are loaded here, or by `workers` processes, all alike.
-
-    Just before the items of a batch are fetched and collated, the global random generators of
-    Python and NumPy are seeded with the batch's seed.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        *,
-        workers: int = 0,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
-    ) -> None:
-        self._dataset = dataset
-        self._collate = collate_fn or collate
-        self._isolated = Isolated()
-        self._workers = Workers(self._load_in_worker, workers) if workers else None
-
-    def fetch(self, jobs: Iterator[Job], *, seed: int) -> Iterator[Any]:
-        """The batches of `jobs`, in NumPy; None for one without items."""
-        return map(self.load, jobs) if self._workers is None else self._workers.fetch(jobs)
-
-    def load(self, job: Job) -> Any:
-        """One batch, here and now; the program's own randomness stays as it was."""
-        seed, indices = job
-        with self._isolated.seeded(seed):
-            return self._batch(indices)
-
-    def one(self, seed: int, index: int) -> Any:
-        """A single item, not collated, with the randomness of `seed`."""
-        with self._isolated.seeded(seed):
-            return self._dataset[index]
-
-    def close(self) -> None:
-        """Ends the workers."""
-        if self._workers is not None:
-            self._workers.close()
-
-    def _load_in_worker(self, job: Job) -> Any:
-        seed, indices = job
-        self._isolated.seed_all(seed)
-        return as_numpy(self._batch(indices))
-
-    def _batch(self, indices: Sequence[int]) -> Any:
-        if not len(indices):
-            return None
-        return self._collate([self._dataset[int(index)] for index in indices])
+from onward.data.workers import Job
 
 
 class PipelineItems:
@@ -72,10 +21,10 @@ class PipelineItems:
         return self._length
 
     def __getitem__(self, index: int) -> Any:
-        return next(self.pipeline.rows([index], seed=0))
+        return next(self.pipeline.rows([(0, [index])], seed=0))
 
     def __iter__(self) -> Iterator[Any]:
-        return self.pipeline.rows(range(self._length), seed=0)
+        return self.pipeline.rows([(0, [index]) for index in range(self._length)], seed=0)
 
     # What a fetcher offers.
 
@@ -90,18 +39,18 @@ class PipelineItems:
 
     def one(self, seed: int, index: int) -> Any:
         """A single item, not collated, with the randomness of `seed`."""
-        return next(self.pipeline.rows([index], seed=seed))
+        return next(self.pipeline.rows([(seed, [index])], seed=seed))
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Ends the workers of a Python source."""
+        self.pipeline.close()
 
     def _segment(self, jobs: list[Job]) -> Iterator[Any]:
         sizes = [len(indices) for _, indices in jobs]
-        wanted = [int(index) for _, indices in jobs for index in indices]
         seed = jobs[0][0]
         if len(set(sizes[:-1])) <= 1 and 0 < sizes[-1] <= sizes[0]:
-            yield from map(tuple, self.pipeline.rows(wanted, seed=seed, batch_size=sizes[0]))
+            yield from map(tuple, self.pipeline.rows(jobs, seed=seed, batch_size=sizes[0]))
             return
-        rows = self.pipeline.rows(wanted, seed=seed)
+        rows = self.pipeline.rows(jobs, seed=seed)
         for size in sizes:  # a memory's share varies from batch to batch
             yield collate([tuple(next(rows)) for _ in range(size)]) if size else None

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import mindspore.dataset as ds
 
 from onward.data.mindspore_collate import as_numpy, as_tensors, collate, columns_of, joined
-from onward.data.mindspore_fetching import PipelineItems, PythonItems
+from onward.data.mindspore_fetching import PipelineItems
 from onward.data.mindspore_pipeline import SEGMENT, Pipeline
+from onward.data.mindspore_python import PythonItems
 from onward.data.order import Indices
 from onward.data.ordered import OrderedLoader, Slots
 from onward.data.workers import Job

@@ -8,6 +8,8 @@ which items to give: so Onward gives it an order, and begins in the middle. What
 - random transforms of MindSpore (`vision.Random…`) draw from seeds that are taken when an iterator
   is made, and from how many rows have passed. They are seeded for every `SEGMENT` batches, and run
   in one worker; to begin within a segment, its first batches are loaded again, and dropped;
+- the items of a Python source are loaded by processes of Onward (`mindspore_fed`), as MindSpore's
+  own threads would draw random numbers from the generators of the training loop;
 - everything else (`shuffle`, `repeat`, `filter`, `zip`, `concat`, a batch size that varies, sources
   that only stream) can only be loaded from the start of an epoch.
 """
@@ -23,6 +25,9 @@ from mindspore.dataset import samplers
 from mindspore.dataset.engine import datasets as kinds
 
 from onward.data.isolation import Isolated
+from onward.data.mindspore_fed import Rows, feed_of, jobs_of
+from onward.data.order import derive_seed, permutation
+from onward.data.workers import Job
 
 SEGMENT = 64
 """Batches that share one seed for random transforms."""
@@ -30,6 +35,8 @@ SEGMENT = 64
 _PASSING = (kinds.MapDataset, kinds.ProjectDataset, kinds.RenameDataset)
 _RANDOM = ("Random", "Rand", "Auto", "Uniform", "Trivial", "MixUp", "CutMix", "CutOut")
 _SEEDS = 2**32
+_SWAPPED = ("source", "source_len", "sampler", "num_samples", "num_parallel_workers")
+"""What is changed of a source while it is read."""
 
 
 class Pipeline:
@@ -45,6 +52,7 @@ class Pipeline:
             node = node.children[0]
         self.source = node
         self.random_maps = [op for op in self.operations if _random_operations(op)]
+        self._feed = feed_of(node) if isinstance(node, ds.GeneratorDataset) else None
 
     @property
     def name(self) -> str:
@@ -106,14 +114,20 @@ class Pipeline:
         with self._reading([], seed=0, sampler=samplers.SequentialSampler()):
             return int(self.source.get_dataset_size())
 
-    def rows(self, indices: Sequence[int], *, seed: int, batch_size: int = 0) -> Iterator[Any]:
+    def rows(self, jobs: Sequence[Job], *, seed: int, batch_size: int = 0) -> Iterator[Any]:
         """What the pipeline makes of these items, in this order: tuples of arrays.
 
+        `seed` is for MindSpore's random transforms; a Python source draws from that of each job.
         With `batch_size`, batches of so many rows are made of what has none yet.
         """
-        if not len(indices):
+        indices = [int(index) for _, wanted in jobs for index in wanted]
+        if not indices:
             return iter(())
-        with self._reading([int(index) for index in indices], seed=seed):
+        rows = None
+        if self._feed is not None:
+            feed = self._feed
+            rows = Rows(feed, len(indices), lambda _: iter(jobs))
+        with self._reading(indices, seed=seed, rows=rows):
             whole = self.dataset
             if batch_size:
                 whole = whole.batch(batch_size)
@@ -122,21 +136,58 @@ class Pipeline:
 
     def whole_epoch(self, *, seed: int) -> Iterator[Any]:
         """The pipeline as it is, with every seed that it takes following from this one."""
-        with self._reading(None, seed=seed):
+        rows = None
+        if self._feed is not None:
+            first = self._order(derive_seed(seed, 0))
+            rows = Rows(
+                self._feed, len(first),
+                lambda number: jobs_of(self._order(derive_seed(seed, number)), seed, number),
+            )  # fmt: skip
+        with self._reading(None, seed=seed, rows=rows):
             return iter(self.dataset.create_tuple_iterator(num_epochs=1, output_numpy=True))
+
+    def close(self) -> None:
+        """Ends the processes that load what a Python source gives."""
+        if self._feed is not None:
+            self._feed.close()
+
+    def _order(self, seed: int) -> Sequence[int]:
+        """The items that the source gives when it is gone through."""
+        shuffled = self.is_shuffled()
+        if shuffled is not None:
+            count = len(self.source.source)
+            return permutation(count, seed).tolist() if shuffled else range(count)
+        numbers = ds.GeneratorDataset(range(len(self.source.source)), ["number"])
+        numbers.sampler = self.source.sampler
+        with Pipeline(numbers)._reading(None, seed=seed):
+            found = numbers.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        return [int(number) for (number,) in found]
 
     @contextmanager
     def _reading(
-        self, indices: list[int] | None, *, seed: int, sampler: Any = None
+        self,
+        indices: list[int] | None,
+        *,
+        seed: int,
+        sampler: Any = None,
+        rows: Rows | None = None,
     ) -> Iterator[None]:
         nodes = [*self.operations, self.source]
         sizes = [node.dataset_size for node in nodes]
         workers = [op.num_parallel_workers for op in self.random_maps]
-        before, old = ds.config.get_seed(), getattr(self.source, "sampler", None)
+        before = ds.config.get_seed()
         # MindSpore reads no pipeline that two others were made of: here a batch for each segment.
         followers, self.dataset.parent = self.dataset.parent, []
-        if indices is not None:
+        source = {name: value for name, value in vars(self.source).items() if name in _SWAPPED}
+        if rows is not None:
+            vars(self.source).update(
+                source=rows, source_len=len(rows), sampler=None, num_samples=0,
+                num_parallel_workers=1, dataset_size=None,
+            )  # fmt: skip
+            rows.start()
+        elif indices is not None:
             self.source.sampler = sampler or samplers.SubsetSampler(indices)
+        if indices is not None:
             for node in nodes:
                 node.dataset_size = None
         for op in self.random_maps:
@@ -151,8 +202,7 @@ class Pipeline:
                     ds.config.set_seed(before)
         finally:
             self.dataset.parent = followers
-            if indices is not None:
-                self.source.sampler = old
+            vars(self.source).update(source)
             for node, size in zip(nodes, sizes, strict=True):
                 node.dataset_size = size
             for op, count in zip(self.random_maps, workers, strict=True):

@@ -20,9 +20,9 @@ import mindspore.dataset as ds
 import numpy as np
 
 from onward.data.mindspore_collate import as_tensors
-from onward.data.mindspore_fetching import PythonItems
 from onward.data.mindspore_loader import ForModelTrain
 from onward.data.mindspore_pipeline import SEGMENT, Pipeline
+from onward.data.mindspore_python import PythonItems
 from onward.data.order import batch_seeds, derive_seed, epoch_batches, permutation
 from onward.data.position import PositionedLoader
 from onward.errors import UsageError
@@ -81,6 +81,7 @@ class Positioned(ForModelTrain, PositionedLoader):
 
     def close(self) -> None:
         """Ends the workers."""
+        self._pipeline.close()
         if self._python is not None:
             self._python.close()
 
@@ -110,8 +111,7 @@ class Positioned(ForModelTrain, PositionedLoader):
         length = SEGMENT if random else max(1, self._batches_in_epoch)
         drop = first - start
         while segment := list(itertools.islice(numbered, length)):
-            wanted = [index for _, indices in segment for index in indices]
-            rows = self._pipeline.rows(wanted, seed=segment[0][0])
+            rows = self._pipeline.rows(segment, seed=segment[0][0])
             yield from itertools.islice(rows, drop, None)
             drop = 0
 

@@ -37,6 +37,11 @@ class Workers:
         self._count = count
         self._pool: ProcessPoolExecutor | None = None
 
+    def start(self) -> None:
+        """Starts the processes now: they are forked by the thread that calls this."""
+        if self._pool is None:
+            self._started().submit(_nothing)
+
     def fetch(self, jobs: Iterator[Job]) -> Iterator[Any]:
         """What `load` gives for each job. Raises `DataError` if a worker dies."""
         pool = self._started()
@@ -89,6 +94,10 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY_S)
     os._exit(0)
+
+
+def _nothing() -> None:
+    """Executors fork when they are first given work."""
 
 
 def _work(job: Job) -> Any:
