@@ -502,6 +502,8 @@ class Run:
     def _begin_learning(self, asked: AskedPlan | None) -> None:
         with self._clock.stopped():
             self._learning.begin(asked, batches=self._loaders.users_batches())
+        if asked is not None and asked.moments == "reset":
+            self._watch.recount()
         self._learning.follow(self.increment_step)
 
     def _look_back(self) -> None:

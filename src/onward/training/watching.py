@@ -39,6 +39,10 @@ class Watch:
         self.sees_beginnings = bool(self._ends)
         self.sees_steps = bool(self._ends) or bool(self._counted)
 
+    def recount(self) -> None:
+        """Optimizers that were made to begin anew count anew: that is no step."""
+        self._counted = self._count()
+
     def end(self) -> None:
         """Nothing is called any more."""
         for end in self._ends:
