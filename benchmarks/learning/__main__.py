@@ -1,7 +1,7 @@
 """Measures what Onward's increments keep and cost, beside simpler methods and the full retrain.
 
-    python -m benchmarks.learning [--scenario NAME …] [--method NAME …] [--seeds 5] [--jobs 2]
-        [--framework torch mindspore] [--json FILE] [--into docs/benchmarks.md]
+    python -m benchmarks.learning [--scenario NAME …] [--method NAME …] [--share 0.1 …] [--seeds 5]
+        [--jobs 2] [--framework torch mindspore] [--json FILE] [--into docs/benchmarks.md]
 
 Each result is a line of the JSON file as soon as it is there; stopped and started again, a run goes
 on where it was. Data are fetched when they are needed. One thread a process, so that seeds run side
@@ -39,7 +39,13 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
         runs = {
             pool.submit(
-                run_all, scenario, seed, arguments.json, arguments.framework, arguments.method
+                run_all,
+                scenario,
+                seed,
+                arguments.json,
+                arguments.framework,
+                arguments.method,
+                arguments.share,
             ): f"{scenario}, seed {seed}"
             for scenario in arguments.scenario
             for seed in range(arguments.seeds)
@@ -65,7 +71,7 @@ def _asked_for(lines: list[Line], arguments: argparse.Namespace) -> list[Line]:
     keys = {
         (scenario, *key)
         for scenario in arguments.scenario
-        for key in wanted(load(scenario), arguments.method)
+        for key in wanted(load(scenario), arguments.method, arguments.share)
     }
     return [
         line
@@ -80,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning")
     parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--method", nargs="+", default=[], help="such as retrain, uniform, der++")
+    parser.add_argument("--share", nargs="+", type=float, default=[], help="of a retrain's steps")
     parser.add_argument("--framework", nargs="+", choices=FRAMEWORKS, default=[REFERENCES_IN])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))

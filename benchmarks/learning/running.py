@@ -26,18 +26,19 @@ def run_all(
     file: Path,
     frameworks: Sequence[str] = (REFERENCES_IN,),
     methods: Sequence[str] = (),
+    shares: Sequence[float] = (),
 ) -> int:
     """Everything of one scenario with one seed that `file` does not have yet; how many it was.
 
     Each method in one framework after the other, so that a busy hour is shared by both. `methods`
-    names some, as in `wanted`.
+    and `shares` choose some, as in `wanted`.
     """
     torch.set_num_threads(1)
     scenario = load(scenario_name)
     finished = {line.key for line in results.read(file)}
     references = reference.References(scenario, seed)
     new = 0
-    for method, share in wanted(scenario, methods):
+    for method, share in wanted(scenario, methods, shares):
         is_ours = method.startswith(ONWARD)
         for framework in frameworks if is_ours else (REFERENCES_IN,):
             if (scenario_name, method, share, seed, framework) in finished:
@@ -75,20 +76,21 @@ def _ours(scenario: Scenario, method: str, *, share: float, seed: int, framework
         )
 
 
-def wanted(scenario: Scenario, methods: Sequence[str] = ()) -> list[tuple[str, float]]:
+def wanted(
+    scenario: Scenario, methods: Sequence[str] = (), shares: Sequence[float] = ()
+) -> list[tuple[str, float]]:
     """What is planned for a scenario, methods of ours last, each with its share of steps.
 
     Of these only `methods`, where any are named: as in the tables, or without what stands before
-    the name (`onward:`) and behind it (the size of a memory).
+    the name (`onward:`) and behind it (the size of a memory). The same with `shares`.
     """
     planned = reference.planned(scenario)
     planned += [(ONWARD + method, share) for method, share in ours.planned(scenario)]
-    if not methods:
-        return planned
     return [
         (method, share)
         for method, share in planned
-        if {method, method.removeprefix(ONWARD), _bare(method)} & set(methods)
+        if (not methods or {method, method.removeprefix(ONWARD), _bare(method)} & set(methods))
+        and (not shares or share in shares)
     ]
 
 

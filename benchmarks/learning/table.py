@@ -33,7 +33,7 @@ def page(lines: list[Line], *, titles: dict[str, str], heading: str) -> str:
 
 
 def replaced(text: str, part: str) -> str:
-    """`text` with `part` where its first and last line stood, and what was between, or at its end."""
+    """`text` with `part` instead of what begins and ends with the same lines, or at its end."""
     begin, end = part.partition("\n")[0], part.rpartition("\n")[2]
     if begin not in text:
         return f"{text.rstrip()}\n\n{part}\n"
