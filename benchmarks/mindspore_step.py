@@ -44,8 +44,10 @@ def main() -> None:
             train(images, labels)
             run.step()
 
+        count = optimizer.global_step.asnumpy()  # its own memory
+
         def counted() -> None:
-            optimizer.global_step.asnumpy()[...] += 1  # as an optimizer that steps does
+            count[...] += 1  # as an optimizer that steps does
             run.step()
 
         for _ in range(STEPS):  # kernels are ready, and
