@@ -58,8 +58,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="checkpointing-", dir=arguments.folder) as folder:
         _Run(arguments, results, Path(folder)).all()
     print(console(results))
-    if arguments.json:
-        results.write(arguments.json)
     if results.wrong() or results.failed:
         sys.exit(1)
 
@@ -117,6 +115,8 @@ class _Run:
                 for name in self._order(scenario, repetition):
                     if name not in self._results.unavailable:
                         self._measure(name, scenario, repetition)
+            if self._arguments.json:  # a run that is stopped keeps what it has
+                self._results.write(self._arguments.json)
 
     def _order(self, scenario: str, repetition: int) -> list[str]:
         asked = self._arguments.peers
