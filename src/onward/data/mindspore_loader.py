@@ -169,7 +169,8 @@ class Loader(ForModelTrain, OrderedLoader):
             assert self._collate_fn is not None
             return self._collate_fn([*(loaded or []), *samples])
         assert slots is not None
-        remembered = slots.batch(numbers)
+        # Joined to loaded rows, remembered ones get their dtypes; alone, they must be collated.
+        remembered = slots.batch(numbers) if loaded is not None else None
         if remembered is None:
             remembered = collate([as_numpy(slots.sample(number)) for number in numbers])
         remembered = as_numpy(remembered)
