@@ -45,11 +45,11 @@ def hooks(name: str) -> Any:
         case "der++" | "er-ace" | "gdumb":
             return learning.strategy(name, memory=30)
         case "ewc":
-            return learning.strategy("ewc", samples=8)
+            return learning.strategy("ewc", samples=3)
         case "shrink-perturb":
             return [learning.UniformReplay(), learning.ShrinkPerturb(0.6, 0.1)]
         case "der++ and ewc":
-            ewc = learning.strategy("ewc", samples=8)[-1:]
+            ewc = learning.strategy("ewc", samples=3)[-1:]
             return [*learning.strategy("der++", memory=30), *ewc]
     return learning.strategy(name)
 
