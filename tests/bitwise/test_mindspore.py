@@ -113,7 +113,9 @@ def test_kills_within_saves_leave_no_trace(
         assert list(differing(expected, final_state(output))) == []
 
 
-@pytest.mark.parametrize("scenario", [BY_FUNCTION, BY_GRAPH], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "scenario", [BY_FUNCTION, BY_GRAPH] if FULL else [BY_FUNCTION], ids=lambda s: s.name
+)
 def test_an_increment_killed_on_grown_data_leaves_no_trace(
     scenario: Scenario, lives: Lives, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ which items to give: so Onward gives it an order, and begins in the middle. What
   in one worker; to begin within a segment, its first batches are loaded again, and dropped;
 - the items of a Python source are loaded by processes of Onward (`mindspore_fed`), as MindSpore's
   own threads would draw random numbers from the generators of the training loop;
+- Python functions given to `map` run where MindSpore runs them, in threads of the training process:
+  what they draw at random from Python or NumPy is not repeated (the source is the place for that);
 - everything else (`shuffle`, `repeat`, `filter`, `zip`, `concat`, a batch size that varies, sources
   that only stream) can only be loaded from the start of an epoch.
 """
