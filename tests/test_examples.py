@@ -21,6 +21,7 @@ from onward.stores import open_store
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 NAMES = ["vision", "text", "recommendation"]
+IN_MINDSPORE = ["mindspore_vision"]
 
 
 def write_images(data: Path, classes: range) -> None:
@@ -65,12 +66,21 @@ def write_ratings(data: Path, windows: range) -> None:
 
 WRITE: dict[str, Callable[[Path, range], None]] = {
     "vision": write_images,
+    "mindspore_vision": write_images,
     "text": write_posts,
     "recommendation": write_ratings,
 }
-OPTIONS = {"vision": [], "text": [], "recommendation": ["--window", "100"]}
-GROWS = {"vision": "model/head", "text": "model/head", "recommendation": "model/users"}
+OPTIONS = {
+    "vision": [], "mindspore_vision": [], "text": [], "recommendation": ["--window", "100"],
+}  # fmt: skip
+GROWS = {
+    "vision": "model/head",
+    "mindspore_vision": "network/head",
+    "text": "model/head",
+    "recommendation": "model/users",
+}
 HOLDOUTS = {
+    "mindspore_vision": ["test-0", "test-1", "test-2"],
     "vision": ["test-0", "test-1", "test-2"],
     "text": ["increment 1", "increment 2"],
     "recommendation": ["window 0", "window 1", "window 2"],
@@ -132,7 +142,11 @@ def test_the_same_command_goes_on_with_new_data_and_grows(name: str, tmp_path: P
 
     By `onward run` and as an ordinary script, at one output.
     """
-    example = Example(name, tmp_path)
+    check_that_it_goes_on_and_grows(Example(name, tmp_path))
+
+
+def check_that_it_goes_on_and_grows(example: Example) -> None:
+    name = example.name
     WRITE[name](example.data, range(2))
     assert "increment 1: " in example.by_agent()
     before = example.rows()
@@ -153,7 +167,10 @@ def test_the_same_command_goes_on_with_new_data_and_grows(name: str, tmp_path: P
 
 def test_images_that_are_deleted_are_remembered(tmp_path: Path) -> None:
     """With a memory the old files may go; of what is remembered, all classes are replayed."""
-    example = Example("vision", tmp_path)
+    check_that_deleted_images_are_remembered(Example("vision", tmp_path))
+
+
+def check_that_deleted_images_are_remembered(example: Example) -> None:
     write_images(example.data, range(2))
     memory = ["--strategy", "der++", "--memory", "20"]
     example.alone(*memory, "--budget", "4 steps")
@@ -164,10 +181,10 @@ def test_images_that_are_deleted_are_remembered(tmp_path: Path) -> None:
     gone_on = example.alone(*memory, "--budget", "10 steps")
 
     assert "increment 2: 40 new items, 80 known" in gone_on
-    assert sorted(example.scores()) == HOLDOUTS["vision"]
+    assert sorted(example.scores()) == HOLDOUTS[example.name]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *IN_MINDSPORE])
 def test_an_example_is_short_and_says_how_to_run_it(name: str) -> None:
     """At most 120 lines; its first words give the command, and where real data comes from."""
     text = (EXAMPLES / f"{name}.py").read_text()

@@ -1,7 +1,7 @@
 """Measures what checkpointing costs, for Onward and its peers, in one interleaved run.
 
-    python -m benchmarks.checkpointing [--scenario a b c d] [--peers NAME …] [--repetitions 5]
-        [--saves N] [--scale 0.1] [--json FILE] [--folder DIR] [--quick]
+    python -m benchmarks.checkpointing [--scenario a b c d m] [--peers NAME …] [--repetitions 5]
+        [--restored N] [--saves N] [--scale 0.1] [--json FILE] [--folder DIR] [--quick]
 
 Each library, scenario and repetition has processes of its own, one after another; every repetition
 begins with another library. Definitions and results: docs/benchmarks.md.
@@ -25,20 +25,22 @@ from typing import Any
 
 from benchmarks.checkpointing.report import console
 from benchmarks.checkpointing.results import Measured, Results
-from benchmarks.checkpointing.scenarios import SCENARIOS
-from benchmarks.checkpointing.subjects import NAMES, OURS
+from benchmarks.checkpointing.scenarios import SCENARIOS, USUAL
+from benchmarks.checkpointing.subjects import NAMES, OF_MINDSPORE, OURS
 from benchmarks.measuring import machine
 
 PEERS = {
-    "a": [name for name in NAMES if name != OURS],
+    "a": [name for name in NAMES if name not in (OURS, *OF_MINDSPORE)],
     "b": ["dcp", "torch.save"],
     "c": ["dcp", "dcp-overlap", "torch_checkpointing"],
     "d": ["dcp"],
+    "m": list(OF_MINDSPORE),
 }
-"""Who runs by default. All is compared in (a); elsewhere those who could be best."""
+"""Who runs by default. All is compared in (a) and (m); elsewhere those who could be best."""
 
 PACKAGES = (
     "torch", "numpy", "safetensors", "torch_checkpointing", "orbax-checkpoint", "lightning",
+    "mindspore",
 )  # fmt: skip
 _TIMEOUT_S = 900
 
@@ -56,17 +58,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="checkpointing-", dir=arguments.folder) as folder:
         _Run(arguments, results, Path(folder)).all()
     print(console(results))
-    if arguments.json:
-        results.write(arguments.json)
     if results.wrong() or results.failed:
         sys.exit(1)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.checkpointing")
-    parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(USUAL))
     parser.add_argument("--peers", nargs="*", choices=NAMES, help="in every scenario")
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--restored", type=int, help="repetitions that also restore; usually all")
     parser.add_argument("--saves", type=int, help="per process; by default each scenario's own")
     parser.add_argument("--scale", type=float, default=1.0, help="1.0 is 100 M parameters in (a)")
     parser.add_argument("--json", type=Path)
@@ -114,6 +115,8 @@ class _Run:
                 for name in self._order(scenario, repetition):
                     if name not in self._results.unavailable:
                         self._measure(name, scenario, repetition)
+            if self._arguments.json:  # a run that is stopped keeps what it has
+                self._results.write(self._arguments.json)
 
     def _order(self, scenario: str, repetition: int) -> list[str]:
         asked = self._arguments.peers
@@ -132,7 +135,8 @@ class _Run:
                 self._say(f"{name}: not available: {saved['unavailable']}")
                 return
             one = Measured(name, scenario, repetition, saved)
-            for variant in saved["variants"]:
+            restored = self._arguments.restored
+            for variant in saved["variants"] if restored is None or repetition < restored else ():
                 more = ["--last", str(saved["last"]), "--variant", variant]
                 one.restored[variant] = self._process("worker", "restore", *asked, *more)
         except _Failed as error:
@@ -148,7 +152,10 @@ class _Run:
         self._say(f"{name} ({scenario}): stall {stalls} s{'' if one.right else ', restored WRONG'}")
 
     def _limits(self) -> None:
-        found = self._process("limits", "--folder", str(self._folder / "limits"))
+        found = self._process(
+            "limits", "--folder", str(self._folder / "limits"),
+            "--scenario", self._arguments.scenario[0],
+        )  # fmt: skip
         self._results.limits.append(found)
         self._say(
             f"limits: copy {found['copy_s']:.3g} s, write {found['write_s']:.3g} s, "

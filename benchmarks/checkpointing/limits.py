@@ -1,6 +1,6 @@
-"""What this memory and this disk can do at best, with the bytes of scenario (a).
+"""What this memory and this disk can do at best, with the bytes of a scenario.
 
-    python -m benchmarks.checkpointing.limits --folder DIR [--scale 1.0]
+    python -m benchmarks.checkpointing.limits --folder DIR [--scenario a] [--scale 1.0]
 
 Disks drift by factors within hours, so this runs in every repetition. Prints one line of JSON, all
 in seconds for the same bytes.
@@ -29,10 +29,10 @@ _REPEATS = 5
 _WRITE_NOW = 2  # SYNC_FILE_RANGE_WRITE
 
 
-def measure(folder: Path, scale: float) -> dict[str, float]:
-    training = SCENARIOS["a"].build(scale, 1)
+def measure(folder: Path, scenario: str, scale: float) -> dict[str, float]:
+    training = SCENARIOS[scenario].build(scale, 1)
     training.step()
-    live = [value.detach().numpy().reshape(-1) for _, value in training.tensors()]
+    live = [array.reshape(-1) for _, array in training.arrays()]
     size = sum(array.nbytes for array in live)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "limits"
@@ -137,9 +137,10 @@ def _read_s(file: Path, flags: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--scenario", default="a")
     parser.add_argument("--scale", type=float, default=1.0)
     arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.folder, arguments.scale)))
+    print(json.dumps(measure(arguments.folder, arguments.scenario, arguments.scale)))
 
 
 if __name__ == "__main__":

@@ -96,8 +96,9 @@ def console(results: Results) -> str:
 
 def page(results: Results, plot: str = "") -> str:
     """The generated part of the page, marks included. `plot` is the drawing's relative path."""
+    of_mindspore = results.scenarios() == ["m"]
     lines = [
-        BEGIN,
+        BEGIN.replace("report", "report of MindSpore") if of_mindspore else BEGIN,
         "",
         "```console",
         *(f"$ {command}" for command in results.command.split("; ")),
@@ -107,16 +108,20 @@ def page(results: Results, plot: str = "") -> str:
     lines += [f"{results.machine}. {_versions(results)}.", "", *_targets(results), ""]
     if plot:
         lines += [f"![Stall, time to durable, restore and bytes by library]({plot})", ""]
-    lines += [*DEFINITIONS.splitlines(), "", *_tables(results), *_notes(results), "", END]
+    if not of_mindspore:  # its part follows the other, and the same words mean the same
+        lines += [*DEFINITIONS.splitlines(), ""]
+    lines += [*_tables(results), *_notes(results), ""]
+    lines += [END.replace("report", "report of MindSpore") if of_mindspore else END]
     return "\n".join(lines)
 
 
 def replaced(text: str, part: str) -> str:
     """`text` with `part` in the place of what stood between the marks, or at its end."""
-    if BEGIN not in text:
+    begin, *_, end = part.splitlines()
+    if begin not in text:
         return f"{text.rstrip()}\n\n{part}\n"
-    before, _, rest = text.partition(BEGIN)
-    return before + part + rest.partition(END)[2]
+    before, _, rest = text.partition(begin)
+    return before + part + rest.partition(end)[2]
 
 
 def _versions(results: Results) -> str:

@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from benchmarks.checkpointing.files import drop_from_cache
-from benchmarks.checkpointing.scenarios import Training
 from benchmarks.checkpointing.subjects import Subject
+from benchmarks.checkpointing.training import Training
 
 
 def measure(subject: Subject, training: Training, *, last: int, variant: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from typing import Any
 
 from benchmarks.checkpointing import process
 from benchmarks.checkpointing.files import stored_bytes
-from benchmarks.checkpointing.scenarios import STEPS_BETWEEN_SAVES, Training
 from benchmarks.checkpointing.subjects import Subject
+from benchmarks.checkpointing.training import STEPS_BETWEEN_SAVES, Training
 
 STALL_STEPS = 2
 

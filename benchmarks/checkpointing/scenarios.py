@@ -1,214 +1,41 @@
-"""Four kinds of training whose checkpoints differ in what changes between two saves.
-
-    a   dense AdamW on 100 million parameters: everything changes at every step
-    b   a frozen backbone with adapters: 1 % of 50 million weights is trained and changes
-    c   an embedding table of 50 million with sparse Adam: 16 % of the rows change between saves
-    d   the same table with dense AdamW: everything changes, though few rows were looked up
-
-Each is a real training step: forward, backward, optimizer. A seed decides weights and batches.
-"""
+"""What is trained while it is saved; a framework is imported when its scenario is built."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+import importlib
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from blake3 import blake3
-from torch import nn
-
-STEPS_BETWEEN_SAVES = 3
-CHANGED_ROWS = 0.16
-_EMBEDDING_WIDTH = 64
-
-Around = Callable[[], AbstractContextManager[None]]
+from benchmarks.checkpointing.training import Training
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How a training is made. `build(scale, seed)` with `scale` 1.0 is the full size."""
+    """How a training is made, by the function of this name in its framework's file."""
 
     name: str
     title: str
     saves: int
     """How many make one process. Bytes that grow need ten; seconds need repetitions."""
-    build: Callable[[float, int], Training]
+    function: str
+    framework: str = "torch"
 
-
-class Training:
-    """A model, its optimizer and its batches; `step` trains once."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        loss: Callable[[torch.Tensor], torch.Tensor],
-        batches: Callable[[int], list[torch.Tensor]],
-    ) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self._loss = loss
-        self._batches = batches
-        self._pool = batches(0)
-        self._taken = 0
-
-    def begin_interval(self, index: int) -> None:
-        """The batches from here to the next call are those between two saves.
-
-        They are `STEPS_BETWEEN_SAVES` many and come again and again, so that a loop which trains
-        longer while a save is being written changes no more rows than one that does not.
-        """
-        self._pool = self._batches(index)
-        self._taken = 0
-
-    def step(self, updating: Around = nullcontext) -> None:
-        """One step. `updating()` surrounds the only place where the state changes."""
-        batch = self._pool[self._taken % len(self._pool)]
-        self._taken += 1
-        self._loss(batch).backward()
-        with updating():
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """All of the state, in one order: weights, buffers, then what the optimizer holds."""
-        for name, value in self.model.state_dict().items():
-            yield f"model.{name}", value
-        for index, entries in self.optimizer.state_dict()["state"].items():
-            for key in sorted(entries):
-                yield f"optimizer.{index}.{key}", torch.as_tensor(entries[key])
-
-    def size_bytes(self) -> int:
-        return sum(value.nbytes for _, value in self.tensors())
-
-    def digest(self) -> str:
-        """Says whether two states are the same, bit for bit."""
-        found = blake3(max_threads=blake3.AUTO)
-        for name, value in self.tensors():
-            found.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-            if value.numel():
-                found.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return found.hexdigest()
-
-    def touch(self) -> float:
-        """Reads one number of each page, so that none is still to be read from the disk."""
-        return sum(
-            float(value.detach().view(-1)[::1024].sum(dtype=torch.float64))
-            for _, value in self.tensors()
-        )
-
-
-def _width(scale: float) -> int:
-    """Layers are as wide as at full scale, while 24 of them get fewer; below one, narrower."""
-    return max(32, int(2048 * min(1.0, math.sqrt(24 * scale))) // 32 * 32)
-
-
-def _layers(scale: float, most: int = 24) -> int:
-    return max(1, round(most * scale))
-
-
-def _dense(scale: float, seed: int) -> Training:
-    torch.manual_seed(seed)
-    width = _width(scale)
-    model = nn.Sequential(
-        *(part for _ in range(_layers(scale)) for part in (nn.Linear(width, width), nn.Tanh()))
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    return Training(
-        model, optimizer, lambda x: model(x).square().sum(), lambda i: _inputs(seed, i, width)
-    )
-
-
-class _Adapted(nn.Module):
-    """A frozen layer with a trained adapter of low rank beside it."""
-
-    def __init__(self, width: int, rank: int) -> None:
-        super().__init__()
-        self.frozen = nn.Linear(width, width).requires_grad_(False)
-        self.down = nn.Parameter(torch.randn(rank, width) / width)
-        self.up = nn.Parameter(torch.randn(width, rank) / rank)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(self.frozen(x) + x @ self.down.T @ self.up.T)
-
-
-def _frozen(scale: float, seed: int) -> Training:
-    torch.manual_seed(seed)
-    width = _width(scale)
-    rank = max(1, round(width / 200))  # 2 × width × rank is 1 % of width × width
-    model = nn.Sequential(*(_Adapted(width, rank) for _ in range(_layers(scale, 12))))
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
-    return Training(
-        model, optimizer, lambda x: model(x).square().sum(), lambda i: _inputs(seed, i, width)
-    )
-
-
-def _inputs(seed: int, interval: int, width: int) -> list[torch.Tensor]:
-    random = torch.Generator().manual_seed(seed * 1009 + interval)
-    return [torch.randn(8, width, generator=random) for _ in range(STEPS_BETWEEN_SAVES)]
-
-
-def _sparse_table(scale: float, seed: int) -> Training:
-    table = _table(scale, seed, sparse=True)
-    optimizer = torch.optim.SparseAdam(list(table.parameters()), lr=1e-3)
-    return _lookups(table, optimizer, seed)
-
-
-def _dense_table(scale: float, seed: int) -> Training:
-    table = _table(scale, seed, sparse=False)
-    optimizer = torch.optim.AdamW(table.parameters(), lr=1e-3, fused=True)
-    return _lookups(table, optimizer, seed)
-
-
-def _table(scale: float, seed: int, *, sparse: bool) -> nn.Embedding:
-    torch.manual_seed(seed)
-    rows = max(500, round(50_000_000 * scale) // _EMBEDDING_WIDTH)
-    return nn.Embedding(rows, _EMBEDDING_WIDTH, sparse=sparse)
-
-
-def _lookups(table: nn.Embedding, optimizer: torch.optim.Optimizer, seed: int) -> Training:
-    rows = table.num_embeddings
-    # Which item is popular has nothing to do with where its row lies.
-    places = np.random.default_rng(seed).permutation(rows)
-    popularity = 1.0 / np.arange(1, rows + 1)
-    popularity /= popularity.sum()
-    draws = _draws(popularity, CHANGED_ROWS * rows)
-    steps = np.cumsum(popularity)
-    steps[-1] = 1.0
-
-    def batches(interval: int) -> list[torch.Tensor]:
-        random = np.random.default_rng([seed, interval])
-        ids = places[np.searchsorted(steps, random.random(draws))]
-        return [torch.from_numpy(part) for part in np.array_split(ids, STEPS_BETWEEN_SAVES)]
-
-    return Training(table, optimizer, lambda ids: table(ids).square().sum(), batches)
-
-
-def _draws(popularity: np.ndarray, distinct: float) -> int:
-    """How many draws are expected to meet `distinct` different items."""
-    low, high = 1, 1
-    never = np.log1p(-popularity)
-    while (1 - np.exp(high * never)).sum() < distinct:
-        high *= 2
-    while high - low > max(1, low // 1000):
-        middle = (low + high) // 2
-        if (1 - np.exp(middle * never)).sum() < distinct:
-            low = middle
-        else:
-            high = middle
-    return high
+    def build(self, scale: float, seed: int) -> Training:
+        """With `scale` 1.0 the full size; a seed decides weights and batches."""
+        home = importlib.import_module(f"benchmarks.checkpointing.{self.framework}_scenarios")
+        found = getattr(home, self.function)(scale, seed)
+        assert isinstance(found, Training)
+        return found
 
 
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("a", "dense AdamW, 100 M parameters", 6, _dense),
-        Scenario("b", "frozen backbone of 50 M parameters, 1 % trained", 10, _frozen),
-        Scenario("c", "embeddings of 50 M, 16 % of the rows change", 10, _sparse_table),
-        Scenario("d", "dense AdamW on the same embeddings", 10, _dense_table),
+        Scenario("a", "dense AdamW, 100 M parameters", 6, "dense"),
+        Scenario("b", "frozen backbone of 50 M parameters, 1 % trained", 10, "frozen"),
+        Scenario("c", "embeddings of 50 M, 16 % of the rows change", 10, "sparse_table"),
+        Scenario("d", "dense AdamW on the same embeddings", 10, "dense_table"),
+        Scenario("m", "MindSpore, dense Adam, 25 M parameters", 4, "dense", "mindspore"),
     )
 }
+USUAL = tuple(name for name, scenario in SCENARIOS.items() if scenario.framework == "torch")
+"""Those that run unless others are asked for; MindSpore has an environment of its own."""

@@ -42,6 +42,14 @@ class Verdict:
 
 def verdicts(results: Results) -> Iterator[Verdict]:
     """Every promise. Without values where a part did not run, or where we restored wrongly."""
+    if results.scenarios() != ["m"]:
+        yield from _in_pytorch(results)
+    if "m" in results.scenarios():
+        yield _beside_peer(results, "m", "stall_s", 1.0, "stall, (m)")
+        yield _beside_peer(results, "m", "call_s", 1.0, "call, (m)")
+
+
+def _in_pytorch(results: Results) -> Iterator[Verdict]:
     ours = partial(_ours, results)
     yield _beside_peer(results, "a", "stall_s", 0.4, "stall, (a)", asynchronous=True)
     copies = {number: limit["copy_s"] for number, limit in enumerate(results.limits)}

@@ -1,7 +1,7 @@
 """Measures what Onward's increments keep and cost, beside simpler methods and the full retrain.
 
-    python -m benchmarks.learning [--scenario NAME …] [--seeds 5] [--jobs 2] [--json FILE]
-        [--into docs/benchmarks.md]
+    python -m benchmarks.learning [--scenario NAME …] [--method NAME …] [--share 0.1 …] [--seeds 5]
+        [--jobs 2] [--framework torch mindspore] [--json FILE] [--into docs/benchmarks.md]
 
 Each result is a line of the JSON file as soon as it is there; stopped and started again, a run goes
 on where it was. Data are fetched when they are needed. One thread a process, so that seeds run side
@@ -19,9 +19,11 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from benchmarks.learning import results, table
-from benchmarks.learning.running import ordered, run_all
+from benchmarks.learning import beside, results, table
+from benchmarks.learning.results import Line
+from benchmarks.learning.running import REFERENCES_IN, ordered, run_all, wanted
 from benchmarks.learning.scenarios import SCENARIOS, load
+from benchmarks.learning.sides import FRAMEWORKS
 from benchmarks.measuring import machine
 
 RESULTS = Path(".cache/learning.jsonl")
@@ -36,28 +38,56 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
         runs = {
-            pool.submit(run_all, scenario, seed, arguments.json): f"{scenario}, seed {seed}"
+            pool.submit(
+                run_all,
+                scenario,
+                seed,
+                arguments.json,
+                arguments.framework,
+                arguments.method,
+                arguments.share,
+            ): f"{scenario}, seed {seed}"
             for scenario in arguments.scenario
             for seed in range(arguments.seeds)
         }
         for done in as_completed(runs):
             spent = time.monotonic() - began
             print(f"{spent:7.0f} s  {runs[done]}: {done.result()} new results", flush=True)
-    lines = [line for line in results.read(arguments.json) if line.scenario in arguments.scenario]
-    lines = ordered([line for line in lines if line.seed < arguments.seeds])
-    titles = {name: load(name).title for name in arguments.scenario}
+    lines = ordered(_asked_for(results.read(arguments.json), arguments))
     command = shlex.join(["python", "-m", "benchmarks.learning", *_without_places(sys.argv[1:])])
     heading = f"```console\n$ {command}\n```\n\n{machine()}."
-    part = table.page(lines, titles=titles, heading=heading)
+    if arguments.framework == [REFERENCES_IN]:
+        titles = {name: load(name).title for name in arguments.scenario}
+        part = table.page(lines, titles=titles, heading=heading)
+    else:
+        part = beside.page(lines, heading=heading)
     if arguments.into:
         table.write(arguments.into, part)
     else:
         print(part)
 
 
+def _asked_for(lines: list[Line], arguments: argparse.Namespace) -> list[Line]:
+    keys = {
+        (scenario, *key)
+        for scenario in arguments.scenario
+        for key in wanted(load(scenario), arguments.method, arguments.share)
+    }
+    return [
+        line
+        for line in lines
+        if (line.scenario, line.method, line.share) in keys
+        and line.framework in arguments.framework
+        and line.seed < arguments.seeds
+    ]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning")
     parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--method", nargs="+", default=[], help="such as retrain, uniform, der++")
+    parser.add_argument("--share", nargs="+", type=float, default=[], help="of a retrain's steps")
+    parser.add_argument("--framework", nargs="+", choices=FRAMEWORKS, default=[REFERENCES_IN])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, default=RESULTS, help="lines of results")

@@ -1,4 +1,4 @@
-"""Onward's side: the same scenarios through its public interface, checkpoints and all.
+"""Onward's methods: the same scenarios through its public interface, checkpoints and all.
 
 Each stage is an increment of one output, as separate runs of a script would make it: the model is
 built anew and brought to where the last stage ended. Where old data may be reached, the dataset
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import onward
 from benchmarks.learning.reference import Done
-from benchmarks.learning.scenarios import Items, Scenario
+from benchmarks.learning.scenarios import Scenario
+from benchmarks.learning.sides import Side, make_side
 from onward import learning
 
 STRATEGIES: dict[str, tuple[tuple[str, float], ...]] = {
@@ -49,22 +49,6 @@ STRATEGIES: dict[str, tuple[tuple[str, float], ...]] = {
 def planned(scenario: Scenario) -> list[tuple[str, float]]:
     """Onward's strategies for a scenario, each with its share of a full retrain's steps."""
     return list(STRATEGIES[scenario.name])
-
-
-class Pairs(torch.utils.data.Dataset[Any]):
-    """Items in memory, given as whole batches."""
-
-    def __init__(self, items: Items) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self._items.inputs[index], self._items.targets[index]
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return self._items.inputs[indices], self._items.targets[indices]
 
 
 GROWING = {
@@ -96,17 +80,28 @@ class Part:
     """None where the strategy decides."""
 
 
-def ours(scenario: Scenario, strategy: str, *, share: float, seed: int, folder: Path) -> Done:
+def ours(
+    scenario: Scenario,
+    strategy: str,
+    *,
+    share: float,
+    seed: int,
+    folder: Path,
+    framework: str = "torch",
+) -> Done:
     """Learns the scenario's stages one after another into an output below `folder`."""
     seconds, steps = 0.0, 0
     for number, _ in enumerate(scenario.stages, 1):
         began = time.process_time()
         part = _part(scenario, number, strategy, share)
-        model = _stage(scenario, number, strategy, part=part, seed=seed, output=folder / "out")
+        side = make_side(framework, scenario, size=scenario.stages[number - 1].size, seed=seed)
+        _stage(
+            scenario, number, strategy, part=part, seed=seed, output=folder / "out", side=side
+        )  # fmt: skip
         spent = time.process_time() - began
         if scenario.is_sequence or number == len(scenario.stages):
             seconds, steps = seconds + spent, steps + part.steps
-    return Done(scenario.metrics(model), steps, seconds)
+    return Done(side.metrics(), steps, seconds)
 
 
 def _part(scenario: Scenario, number: int, strategy: str, share: float) -> Part:
@@ -124,23 +119,27 @@ def _part(scenario: Scenario, number: int, strategy: str, share: float) -> Part:
 
 
 def _stage(
-    scenario: Scenario, number: int, strategy: str, *, part: Part, seed: int, output: Path
-) -> torch.nn.Module:
+    scenario: Scenario,
+    number: int,
+    strategy: str,
+    *,
+    part: Part,
+    seed: int,
+    output: Path,
+    side: Side,
+) -> None:
     stage = scenario.stages[number - 1]
-    torch.manual_seed(seed)
-    model = scenario.make_model(stage.size)
-    optimizer = scenario.optimizer(model)
     names = {kind: onward.names(output, kind, range(n)) for kind, n in stage.size.items()}
     growing = GROWING.get(scenario.name, {"model.4": "classes"})
     run = onward.open(
-        output, model=model, optimizer=optimizer, seed=seed, **names,
+        output, model=side.model, optimizer=side.optimizer, seed=seed, **names,
         strategy=_hooks(strategy, part), grow={path: names[kind] for path, kind in growing.items()},
         save_every_seconds=None, save_every_epoch=False,
     )  # fmt: skip
     uniform = strategy == "uniform"
     items = scenario.everything(number) if uniform else stage.items
     loader = run.loader(
-        Pairs(items),
+        side.dataset(items),
         batch_size=scenario.batch_size,
         labels=items.targets.numpy() if items.targets.dtype == torch.int64 else None,
         drop_last=True,  # all batches are full, as in the reference methods
@@ -154,15 +153,9 @@ def _stage(
         moments="kept" if kept else "reset",
     )
     for _epoch in run.epochs():
-        for inputs, targets in loader:
-            outputs = model(inputs)
-            loss = scenario.loss(outputs, targets) + run.penalty(outputs)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            run.step(loss=loss)
+        for batch in loader:
+            run.step(loss=side.step(batch, run.penalty))
     run.finish()
-    return model
 
 
 def _hooks(strategy: str, part: Part) -> list[learning.Hook]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-Key = tuple[str, str, float, int]
+Key = tuple[str, str, float, int, str]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,12 @@ class Line:
     steps: int
     seconds: float
     """CPU time of training: steadier than the clock where a machine is shared."""
+    framework: str = "torch"
 
     @property
     def key(self) -> Key:
         """What makes a second measurement of the same thing needless."""
-        return (self.scenario, self.method, self.share, self.seed)
+        return (self.scenario, self.method, self.share, self.seed, self.framework)
 
 
 def append(file: Path, line: Line) -> None:
@@ -58,7 +59,10 @@ def read(file: Path) -> list[Line]:
 
 
 def by_method(lines: Iterable[Line]) -> dict[tuple[str, float], dict[int, Line]]:
-    """For each method and share, in the order of `lines`: the line of each seed."""
+    """For each method and share, in the order of `lines`, the line of each seed.
+
+    All lines are of one scenario and one framework.
+    """
     found: dict[tuple[str, float], dict[int, Line]] = defaultdict(dict)
     for line in lines:
         found[line.method, line.share][line.seed] = line

@@ -113,19 +113,23 @@ class Scenario:
         """`score` on the test items, and `holdout 1`, `holdout 2`, … of each stage."""
         model.eval()
         with torch.no_grad():
-            found = {
-                f"holdout {number}": self.score(model, stage.holdout)
-                for number, stage in enumerate(self.stages, 1)
-            }
-            if self.test is not None:
-                found["score"] = self.score(model, self.test)
-            elif self.is_sequence:
-                found["score"] = sum(found.values()) / len(found)
-            else:
-                items = [len(stage.holdout) for stage in self.stages]
-                weighted = zip(found.values(), items, strict=True)
-                found["score"] = sum(value * n for value, n in weighted) / sum(items)
+            found = self.metrics_by(lambda items: self.score(model, items))
         model.train()
+        return found
+
+    def metrics_by(self, score: Callable[[Items], float]) -> dict[str, float]:
+        """The same of any model, by what `score` gives for some items."""
+        found = {
+            f"holdout {number}": score(stage.holdout) for number, stage in enumerate(self.stages, 1)
+        }
+        if self.test is not None:
+            found["score"] = score(self.test)
+        elif self.is_sequence:
+            found["score"] = sum(found.values()) / len(found)
+        else:
+            items = [len(stage.holdout) for stage in self.stages]
+            weighted = zip(found.values(), items, strict=True)
+            found["score"] = sum(value * n for value, n in weighted) / sum(items)
         return found
 
 

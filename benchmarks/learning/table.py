@@ -33,11 +33,12 @@ def page(lines: list[Line], *, titles: dict[str, str], heading: str) -> str:
 
 
 def replaced(text: str, part: str) -> str:
-    """`text` with `part` in the place of what stood between the marks, or at its end."""
-    if BEGIN not in text:
+    """`text` with `part` instead of what begins and ends with the same lines, or at its end."""
+    begin, end = part.partition("\n")[0], part.rpartition("\n")[2]
+    if begin not in text:
         return f"{text.rstrip()}\n\n{part}\n"
-    before, _, rest = text.partition(BEGIN)
-    return before + part + rest.partition(END)[2]
+    before, _, rest = text.partition(begin)
+    return before + part + rest.partition(end)[2]
 
 
 def write(file: Path, part: str) -> None:

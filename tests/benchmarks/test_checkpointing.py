@@ -11,10 +11,11 @@ import torch
 from benchmarks.checkpointing import restoring, saving, subjects
 from benchmarks.checkpointing.report import BEGIN, END, page, replaced
 from benchmarks.checkpointing.results import FIGURES, Measured, Results
-from benchmarks.checkpointing.scenarios import SCENARIOS, STEPS_BETWEEN_SAVES
+from benchmarks.checkpointing.scenarios import SCENARIOS, USUAL
 from benchmarks.checkpointing.subjects import OURS, Subject
 from benchmarks.checkpointing.subjects.torch_save import TorchSave
 from benchmarks.checkpointing.targets import verdicts
+from benchmarks.checkpointing.training import STEPS_BETWEEN_SAVES
 from benchmarks.checkpointing.worker import run
 
 SCALE, SAVES = 0.0005, 4
@@ -37,7 +38,7 @@ def measured(subject: str, scenario: str, folder: Path, repetition: int = 0) -> 
     return Measured(subject, scenario, repetition, saved, restored)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", USUAL)
 @pytest.mark.parametrize("subject", ALWAYS_THERE)
 def test_each_library_restores_what_it_saved_and_gives_every_figure(
     subject: str, scenario: str, tmp_path: Path

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onward.errors import NotAnOutput
 from onward.repository import Commit, Repository, open_repository
 from onward.stores import open_store
 
@@ -76,6 +77,21 @@ def newest(output: Path) -> tuple[Repository, Commit]:
     latest = repository.history.latest()
     assert latest is not None
     return repository, latest
+
+
+def next_increment(output: str) -> int:
+    """The increment that a run on this output will be about."""
+    try:
+        latest = open_repository(open_store(output)).history.latest()
+    except NotAnOutput:
+        return 1
+    return 1 if latest is None else latest.increment + latest.finished
+
+
+def scores(output: Path) -> list[object]:
+    """The rows of the matrix, as the log has them."""
+    history = open_repository(open_store(output)).history
+    return [commit.scores for commit in history.live() if commit.finished]
 
 
 def final_state(output: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import nn
 
 import onward
 
+from .killing import next_increment
 from .scenarios import processes
 
 INCREMENTS, CLASSES_EACH, ITEMS_OF_CLASS, FEATURES = 5, 2, 40, 12
@@ -99,19 +100,6 @@ def train(output: str, strategy: str, *, kill_at: int = 0, increments: int = INC
                 if run.global_step == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
         run.finish()
-
-
-def next_increment(output: str) -> int:
-    """The increment that a run on this output will be about."""
-    from onward.errors import NotAnOutput
-    from onward.repository import open_repository
-    from onward.stores import open_store
-
-    try:
-        latest = open_repository(open_store(output)).history.latest()
-    except NotAnOutput:
-        return 1
-    return 1 if latest is None else latest.increment + latest.finished
 
 
 def run_process(output: Path, strategy: str, **options: Any) -> int:

@@ -42,7 +42,7 @@ class Scenario:
     name: str
     loop: str = "function"  # or "model": Model.train
     optimizer: str = "adam"
-    data: str = "onward"  # or "generator", "images", "shuffled", "repeated"
+    data: str = "onward"  # or "generator", "mapped", "images", "shuffled", "repeated"
     scaler: str = ""  # or "amp", "cell", "manager", "fixed"
     accumulate: int = 1
     step_after_micro_batches: bool = True
@@ -75,6 +75,7 @@ SCENARIOS = [
     Scenario("DynamicLossScaleManager", optimizer="adam-weight-decay", scaler="manager"),
     Scenario("MnistDataset, random crops and flips", optimizer="momentum", data="images"),
     Scenario("Model.train, MnistDataset", loop="model", data="images", sampled=False),
+    Scenario("GeneratorDataset behind a map", optimizer="momentum", data="mapped"),
     Scenario("replayed: shuffle after the source", data="shuffled"),
     Scenario("Model.train, replayed: repeat", loop="model", data="repeated"),
 ]  # fmt: skip
@@ -273,8 +274,10 @@ def _data(scenario: Scenario, items: int, images: str, workers: int) -> Any:
             return whole.batch(IMAGE_BATCH, num_parallel_workers=several)
     whole = ds.GeneratorDataset(
         Items(items), ["value", "label"], num_parallel_workers=several,
-        shuffle=scenario.data == "generator",
+        shuffle=scenario.data in ("generator", "mapped"),
     )  # fmt: skip
+    if scenario.data == "mapped":
+        whole = whole.map(lambda value: value * np.float32(0.5), "value")
     if scenario.data == "shuffled":
         whole = whole.shuffle(32)
     if scenario.data == "repeated":

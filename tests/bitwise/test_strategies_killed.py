@@ -11,8 +11,8 @@ import pytest
 from onward.repository import open_repository
 from onward.stores import open_store
 
+from .killing import differing, final_state, scores
 from .learning import INCREMENTS, STEPS, STRATEGIES, run_process
-from .scenarios import differing, final_state
 
 FULL = os.environ.get("ONWARD_TEST_SCALE") == "full"
 
@@ -31,9 +31,3 @@ def test_a_kill_in_increment_3_of_5_leaves_no_trace(strategy: str, tmp_path: Pat
         assert run_process(killed, strategy) == 0
         assert list(differing(expected, final_state(killed))) == []
         assert scores(killed) == matrix
-
-
-def scores(output: Path) -> list[object]:
-    """The rows of the matrix, as the log has them."""
-    history = open_repository(open_store(output)).history
-    return [commit.scores for commit in history.live() if commit.finished]

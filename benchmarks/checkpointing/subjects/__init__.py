@@ -15,11 +15,20 @@ _HOMES = {
     "safetensors": ("safetensors", "Safetensors"),
     "orbax": ("orbax", "Orbax"),
     "lightning": ("lightning", "Lightning"),
+    "ms-ckpt": ("mindspore", "Ckpt"),
+    "ms-ckpt-crc": ("mindspore", "CkptCrc"),
+    "ms-ckpt-thread": ("mindspore", "CkptThread"),
+    "ms-ckpt-process": ("mindspore", "CkptProcess"),
+    "ms-safetensors": ("mindspore", "Safetensors"),
+    "ms-safetensors-crc": ("mindspore", "SafetensorsCrc"),
+    "ms-safetensors-thread": ("mindspore", "SafetensorsThread"),
+    "ms-safetensors-process": ("mindspore", "SafetensorsProcess"),
 }
 NAMES = tuple(_HOMES)
 OURS = "onward"
+OF_MINDSPORE = tuple(name for name, (home, _) in _HOMES.items() if home == "mindspore")
 
-__all__ = ["NAMES", "OURS", "Subject", "subject_class"]
+__all__ = ["NAMES", "OF_MINDSPORE", "OURS", "Subject", "subject_class"]
 
 
 def subject_class(name: str) -> type[Subject]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.checkpointing.files import make_durable
-from benchmarks.checkpointing.scenarios import Training
+from benchmarks.checkpointing.training import Training
 
 
 class Subject:
@@ -77,7 +77,7 @@ class Subject:
     def end_restore(self) -> None:
         """Lets go of what a restore opened. Not timed."""
 
-    # For those who write one file or folder per checkpoint.
+    # For those who write one file or folder per checkpoint; the last two are for PyTorch.
 
     def place(self, index: int) -> Path:
         return self.folder / f"checkpoint-{index:03d}"

@@ -11,8 +11,8 @@ from typing import Any
 from torch.distributed import checkpoint
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from benchmarks.checkpointing.scenarios import Training
 from benchmarks.checkpointing.subjects.base import Subject
+from benchmarks.checkpointing.training import Training
 
 
 class Dcp(Subject):

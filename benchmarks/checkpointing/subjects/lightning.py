@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
-from benchmarks.checkpointing.scenarios import Training
 from benchmarks.checkpointing.subjects.base import Subject
+from benchmarks.checkpointing.training import Training
 
 
 class Lightning(Subject):

@@ -26,10 +26,7 @@ class Onward(Subject):
 
     def _open(self) -> Run:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            return open_run(self.folder, **self._objects(), **_NEVER)
-
-    def _objects(self) -> dict[str, Any]:
-        return {"model": self.training.model, "optimizer": self.training.optimizer}
+            return open_run(self.folder, **self.training.objects(), **_NEVER)
 
     @contextmanager
     def updating(self) -> Iterator[None]:
@@ -59,7 +56,7 @@ class Onward(Subject):
         if not self._variant:
             self._run = self._open()
             return
-        objects = self._objects()
+        objects = self.training.objects()
         framework = framework_for(objects.values())
         repository = open_repository(LocalStore(self.folder))
         newest = repository.history.latest()

@@ -8,8 +8,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import torch
 
-from benchmarks.checkpointing.scenarios import Training
 from benchmarks.checkpointing.subjects.base import Subject
+from benchmarks.checkpointing.training import Training
 
 
 class Orbax(Subject):

@@ -248,6 +248,16 @@ def _kind(optimizer: Any) -> str:
 
 def slots(optimizer: Any, named: Names) -> Iterator[tuple[str, str, Any]]:
     """The name of the trained parameter, the slot, and the live tensor, for each slot."""
+    # A name is asked for once: MindSpore waits for its kernels each time.
+    names = {id(parameter): parameter.name for parameter in optimizer.parameters}
+    for attribute, parameter, live in _slot_tensors(optimizer):
+        name = live.name
+        prefix = name.removesuffix(f".{names[id(parameter)]}")
+        yield named[id(parameter)], prefix if prefix != name else attribute, live
+
+
+def _slot_tensors(optimizer: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The attribute, the trained parameter and the live tensor, for each slot."""
     trained = list(optimizer.parameters)
     owners = {id(p) for p in trained}
     for attribute, value in vars(optimizer).items():
@@ -259,8 +269,7 @@ def slots(optimizer: Any, named: Names) -> Iterator[tuple[str, str, Any]]:
         if any(id(each) in owners for each in kept):
             continue
         for parameter, live in zip(trained, kept, strict=True):
-            prefix = live.name.removesuffix(f".{parameter.name}")
-            yield named[id(parameter)], prefix if prefix != live.name else attribute, live
+            yield attribute, parameter, live
 
 
 def _restore_slots(optimizer: Any, tree: Mapping[str, Any], names: Names) -> None:
@@ -273,7 +282,7 @@ def _restore_slots(optimizer: Any, tree: Mapping[str, Any], names: Names) -> Non
 def _shared(optimizer: Any) -> dict[str, Any]:
     """The numbers that it keeps for all parameters together, by name."""
     taken = {id(p) for p in optimizer.parameters}
-    taken |= {id(live) for _, _, live in slots(optimizer, _named(optimizer, {}))}
+    taken |= {id(live) for _, _, live in _slot_tensors(optimizer)}
     taken |= {id(rate) for rate, _ in _rate_groups(optimizer) if rate is not None}
     return {
         name: parameter
@@ -284,7 +293,7 @@ def _shared(optimizer: Any) -> dict[str, Any]:
 
 def _named(optimizer: Any, names: Names) -> dict[int, str]:
     """The names of its parameters; one that is in no network goes by its own."""
-    return {id(p): names.get(id(p), p.name) for p in optimizer.parameters}
+    return {id(p): names.get(id(p)) or p.name for p in optimizer.parameters}
 
 
 def _groups(optimizer: Any) -> Iterator[tuple[float | None, float | None, list[Any]]]:

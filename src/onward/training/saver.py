@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from onward.errors import OnwardError, SpaceLimit, Unsettled
 from onward.repository import Commit, Draft, Facts, Writer
 from onward.repository.records import Missed, for_people
 from onward.repository.staging import TooLarge
+from onward.training.courtesy import Courtesy
 from onward.training.reporting import monotonic_s
 
 _MISSED_TOLD = 20
@@ -53,7 +53,8 @@ class Saver:
         """Whether tensors on an accelerator are copied at once, not during the next passes."""
         self._writer = writer
         self._say = say
-        self._pool = ThreadPoolExecutor(1, "onward-save", initializer=_give_way)
+        self._courtesy = Courtesy()
+        self._pool = ThreadPoolExecutor(1, "onward-save", initializer=self._courtesy.give_way)
         self._future: Future[Saved] | None = None
         self._past = Event()  # nothing is on its way, or what is waits for pushes
         self._past.set()
@@ -92,8 +93,9 @@ class Saver:
 
     def let_change(self) -> None:
         """Returns when parameters may change: called before each optimizer step."""
-        if self._writer.staging is not None:
-            self._writer.staging.complete.wait()
+        if self._writer.staging is not None and not self._writer.staging.complete.is_set():
+            with self._courtesy.awaited():
+                self._writer.staging.complete.wait()
 
     def start(self, state: Any, facts: Facts) -> str:
         """Saves `state` in the background, once nothing else is on its way; returns its id."""
@@ -122,9 +124,10 @@ class Saver:
         """Waits for the save on its way, but not for a store that lags: what waits for pushes to
         make room is left alone.
         """
-        if self._priming is not None:
-            self._priming.result()
-        self._past.wait()
+        with self._courtesy.awaited():
+            if self._priming is not None:
+                self._priming.result()
+            self._past.wait()
 
     def ended(self, *, wait: bool = False) -> Saved | None:
         """How the save in the background ended, told once; None if there is none or it goes on.
@@ -132,17 +135,20 @@ class Saver:
         With `wait`, nothing is on its way afterwards.
         """
         if wait and self._priming is not None:
-            self._priming.result()
+            with self._courtesy.awaited():
+                self._priming.result()
         future = self._future
         if future is None or not (wait or future.done()):
             return None
-        saved = future.result()
+        with self._courtesy.awaited():
+            saved = future.result()
         self._future = None
         return saved
 
     def close(self) -> None:
         """Lets go of threads and memory. What is on its way is stored first."""
-        self._pool.shutdown()
+        with self._courtesy.awaited():
+            self._pool.shutdown()
         if self._writer.staging is not None:
             self._writer.staging.close()
 
@@ -150,7 +156,8 @@ class Saver:
         # A save that is due would pay for its memory itself: it need not give way to that.
         for preparing in (self._reserving, self._priming):
             if preparing is not None:
-                preparing.result()
+                with self._courtesy.awaited():
+                    preparing.result()
         self._reserving = self._priming = None
         self._staged = True
         try:
@@ -205,13 +212,3 @@ class Saver:
 
 def _in_a_line(error: OnwardError) -> str:
     return f"{error.what}: {error.why}" if error.why else error.what
-
-
-def _give_way() -> None:
-    """Leaves the cores to training wherever both want them.
-
-    Measured here with training on every core: steps go on at 0.96 of their pace while 1.2 GB are
-    stored; with the highest niceness 0.93, without any 0.67.
-    """
-    with suppress(OSError, AttributeError):  # only Linux has priorities of threads
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
