@@ -154,7 +154,7 @@ def test_every_optimizer_of_mindspore_is_tested() -> None:
 def test_an_optimizer_that_forgot_trains_like_a_fresh_one(name: str) -> None:
     """Slots, powers and counts as when it was made: the next steps have the same bits."""
     one, fresh = objects(name), objects(name)
-    train(steps=range(2), **one)
+    train(steps=range(1), **one)
     weights = through_bytes(framework.capture({"model": one["model"]}))
     framework.forget_moments(one["optimizer"])
     framework.restore_weights({"model": fresh["model"]}, weights)
@@ -162,8 +162,8 @@ def test_an_optimizer_that_forgot_trains_like_a_fresh_one(name: str) -> None:
     if scheduled:  # where the schedule stands is no moment
         fresh["optimizer"].global_step.copy_(one["optimizer"].global_step)
     assert same(framework.capture(one), framework.capture(fresh))
-    train(steps=range(2, 4), **one)
-    train(steps=range(2, 4), **fresh)
+    train(steps=range(1, 2), **one)
+    train(steps=range(1, 2), **fresh)
     assert same(framework.capture(one), framework.capture(fresh))
 
 

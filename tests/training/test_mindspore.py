@@ -16,6 +16,7 @@ from mindspore.experimental import optim
 
 import onward
 from onward import errors
+from onward.frameworks import mindspore as framework
 from tests.frameworks.mindspore_training import at_once
 
 
@@ -94,6 +95,7 @@ def test_an_optimizer_that_begins_anew_is_no_step(name: str, tmp_path: Path) -> 
         learner.run.plan("4 steps", moments="reset", accumulate=2)
         learner.train(loader, epochs=None, accumulate=2)
         assert learner.run.increment_step == 4
+        assert framework.optimizer_steps(learner.optimizer) == 4  # since it began anew
     assert learner.run.global_step == 8
 
 
@@ -137,7 +139,7 @@ def test_nothing_new_is_said_and_more_is_learned(pipeline: bool, tmp_path: Path)
 
 
 def test_a_rate_of_zero_is_refused(tmp_path: Path) -> None:
-    """A run that learned nothing is not finished, LARS and groups included."""
+    """A run that learned nothing is not finished."""
     learner = Learner(tmp_path, optimizer=lambda p: nn.Momentum(p, 0.0, 0.9))
     with pytest.raises(errors.EmptyBudget, match="learning rate of zero"):
         learner.train(learner.run.loader(Points(8), batch_size=4))
