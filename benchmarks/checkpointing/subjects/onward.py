@@ -50,6 +50,7 @@ class Onward(Subject):
 
     def prepare_restore(self, variant: str) -> None:
         self._variant = variant
+        framework_for(self.training.objects().values())  # importing is not restoring
 
     def restore(self, index: int) -> None:
         """The newest checkpoint, which is the last that was saved."""
