@@ -39,7 +39,8 @@ class OnwardCallback(Callback):  # type: ignore[misc]
     The epochs that `Model.train` (or `Model.fit`) is told are this increment's own. It must be
     given batches by `loader` or `batches`, and `initial_epoch=callback.initial_epoch`, which is not
     zero after an interruption. `dataset_sink_mode` must stay off: in it, batches are taken where
-    Onward cannot count them.
+    Onward cannot count them. Put it last among the callbacks: what those after it draw or change
+    at an epoch's end comes after the save.
 
     Raises `UsageError` for what would not resume exactly; `Stopped` once all is saved after
     SIGTERM; and what `onward.open` raises.
