@@ -33,7 +33,7 @@ def main() -> None:
     model.train(
         args.epochs,
         keep.loader(train, batch_size=64),
-        callbacks=[keep, LossMonitor(100)],
+        callbacks=[LossMonitor(100), keep],
         initial_epoch=keep.initial_epoch,
     )
     print(accuracy(net.set_train(False), Images([args.data_url / "test.npz"], augment=False)))

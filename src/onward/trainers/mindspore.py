@@ -2,7 +2,7 @@
 
     model = ms.Model(network, loss_fn, optimizer)
     keep = OnwardCallback("out", model)
-    model.train(3, keep.loader(dataset, batch_size=32), callbacks=[keep, LossMonitor()],
+    model.train(3, keep.loader(dataset, batch_size=32), callbacks=[LossMonitor(), keep],
                 initial_epoch=keep.initial_epoch)
 
 `Model.train` keeps its loop and its words. Onward restores before it begins, gives it the batches,
