@@ -42,8 +42,8 @@ def test_a_share_of_a_retrain_is_a_share_in_the_second_increment(tmp_path: Path)
 
 def test_a_budget_of_seconds_ends(tmp_path: Path) -> None:
     """However many steps it takes, at a rate that never is zero before the end."""
-    learner = increment(tmp_path, FIRST, budget="0.2 s")
-    assert learner.run.increment_step > 4
+    learner = increment(tmp_path, FIRST, budget="1 s")
+    assert learner.run.increment_step > 1  # a busy machine makes few
     assert newest(tmp_path).finished
     assert min(learner.rates) > 0
     assert max(learner.rates) <= 0.1
