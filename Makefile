@@ -19,7 +19,7 @@ MINDSPORE_VENV := .venv-mindspore
 MINDSPORE_TESTS = $(shell find tests -name 'test_mindspore*.py' | sort)
 
 .PHONY: demo test test-all test-main test-mindspore lint types layers clean
-.PHONY: bench bench-checkpointing bench-learning
+.PHONY: bench bench-checkpointing bench-mindspore bench-learning
 
 demo: $(VENV)/run-ready
 	$(BIN)/python examples/demo.py
@@ -58,6 +58,16 @@ bench-checkpointing: $(BENCH_VENV)/ready
 	$(BENCH_VENV)/bin/python -m benchmarks.checkpointing --json $(BENCH_RESULTS) $(BENCH_OPTIONS)
 	$(if $(BENCH_OPTIONS),,$(BENCH_VENV)/bin/python -m benchmarks.checkpointing.report \
 	    $(BENCH_RESULTS) --into docs/benchmarks.md --plot docs/checkpointing.svg)
+
+# Saving from MindSpore, beside MindSpore's own.
+MINDSPORE_RESULTS := .cache/mindspore-saving.json
+
+bench-mindspore: $(MINDSPORE_VENV)/ready
+	@mkdir -p $(dir $(MINDSPORE_RESULTS))
+	$(MINDSPORE_VENV)/bin/python -m benchmarks.checkpointing --scenario m --restored 1 \
+	    --json $(MINDSPORE_RESULTS) $(BENCH_OPTIONS)
+	$(if $(BENCH_OPTIONS),,$(MINDSPORE_VENV)/bin/python -m benchmarks.checkpointing.report \
+	    $(MINDSPORE_RESULTS) --into docs/benchmarks.md)
 
 # Five seeds of everything on two cores take about an hour; stopped, the same command goes on.
 bench-learning: $(VENV)/ready
