@@ -48,14 +48,16 @@ class Images:
 
 
 class Network(nn.Cell):
-    """Two convolutions, a hidden layer, and a head with a row for each class."""
+    """Two hidden layers, and a head with a row for each class.
+
+    Convolutions would know more; MindSpore's take a third of a second a step on a CPU.
+    """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.body = nn.SequentialCell(
-            nn.Conv2d(1, 16, 3, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2), nn.ReLU(),
-            nn.Flatten(), nn.Dense(32 * 7 * 7, 128), nn.ReLU(),
-        )  # fmt: skip
+            nn.Flatten(), nn.Dense(784, 256), nn.ReLU(), nn.Dense(256, 128), nn.ReLU()
+        )
         self.head = nn.Dense(128, classes)
 
     def construct(self, images: ms.Tensor) -> ms.Tensor:
@@ -80,7 +82,7 @@ def main() -> None:
     ms.set_context(pynative_synchronize=True)  # small operators cost more when they are handed on
     ms.set_seed(1)
     network = Network(len(classes))
-    optimizer = nn.Adam(network.trainable_params(), learning_rate=3e-3)
+    optimizer = nn.Adam(network.trainable_params(), learning_rate=1e-3)
     criterion = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     with onward.open(
         args.train_url, network=network, optimizer=optimizer, classes=classes,
