@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import mindspore as ms
 import mindspore.dataset as ds
-import numpy as np
 
+from onward.frameworks import randomness
 from onward.frameworks.mindspore_tensors import freeze, thaw
 
 # Functions such as `ops.dropout` and `ops.standard_normal` draw with two seeds: the global one, and
@@ -20,14 +19,8 @@ _seeds: Any = sys.modules["mindspore.common.seed"]
 
 def capture_randomness() -> dict[str, Any]:
     """The state of every global random generator: Python's, NumPy's, MindSpore's."""
-    version, words, gauss_next = random.getstate()
     return {
-        "python": {
-            "version": version,
-            "words": freeze(np.array(words, np.uint32), "randomness.python"),
-            "gauss_next": gauss_next,
-        },
-        "numpy": freeze(np.random.get_state(legacy=False), "randomness.numpy"),
+        **randomness.capture(),
         "mindspore": {
             "seed": ms.get_seed(),
             "calls": [[name, seed, value] for (name, seed), value in _seeds._KERNEL_SEED.items()],
@@ -41,9 +34,7 @@ def restore_randomness(tree: Mapping[str, Any]) -> None:
     """Sets every global random generator as captured."""
     own = tree["mindspore"]
     ds.config.set_seed(own["dataset_seed"])  # first: it seeds Python and NumPy as well
-    python = thaw(tree["python"])
-    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss_next"]))
-    np.random.set_state(thaw(tree["numpy"]))
+    randomness.restore(tree)
     # Not set_seed: that seeds NumPy as well, and sets the table back.
     _seeds._GLOBAL_SEED = own["seed"]
     _seeds._KERNEL_SEED.clear()

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
+from onward.frameworks import randomness
 from onward.frameworks.torch_tensors import freeze, thaw
 
 
 def capture_randomness() -> dict[str, Any]:
     """The state of every global random generator: Python's, NumPy's, the host's, the devices'."""
-    version, words, gauss_next = random.getstate()
     return {
-        "python": {
-            "version": version,
-            "words": freeze(np.array(words, np.uint32), "randomness.python"),
-            "gauss_next": gauss_next,
-        },
-        "numpy": freeze(np.random.get_state(legacy=False), "randomness.numpy"),
+        **randomness.capture(),
         "torch": freeze(torch.get_rng_state(), "randomness.torch"),
         "devices": {
             kind: [freeze(state, f"randomness.{kind}") for state in module.get_rng_state_all()]
@@ -33,9 +26,7 @@ def capture_randomness() -> dict[str, Any]:
 
 def restore_randomness(tree: Mapping[str, Any]) -> None:
     """Sets every global random generator as captured; devices that are gone are passed over."""
-    python = thaw(tree["python"])
-    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss_next"]))
-    np.random.set_state(thaw(tree["numpy"]))
+    randomness.restore(tree)
     torch.set_rng_state(thaw(tree["torch"]))
     for kind, module in _devices().items():
         states = tree["devices"].get(kind, ())
