@@ -7,4 +7,5 @@ from tests.servers import rclone, seaweedfs
 __all__ = ["rclone", "seaweedfs"]
 
 # MindSpore has an environment of its own (see the Makefile), and tests that are named for it.
-collect_ignore_glob = [] if find_spec("mindspore") else ["*/test_mindspore*.py"]
+_MINDSPORE = ["test_mindspore*.py", "*/test_mindspore*.py"]
+collect_ignore_glob = [] if find_spec("mindspore") else _MINDSPORE
