@@ -30,7 +30,7 @@ from onward.frameworks import mindspore as framework
 from onward.frameworks.base import TensorLeaf
 from onward.repository import description, open_repository, read_state
 from onward.stores import LocalStore, MemoryStore
-from onward.training.run import OWN, RANDOMNESS
+from onward.training.live import OWN, RANDOMNESS
 
 REFUSED, AS_SAVED, WRONG, CRASHED = "refused", "as saved", "other than saved", "crashed"
 _LETTERS = {REFUSED: b"r", AS_SAVED: b"s", WRONG: b"w"}
