@@ -14,7 +14,7 @@ from mindspore import nn
 
 from onward.frameworks.base import TensorLeaf
 from onward.frameworks.mindspore_tensors import describe, leaf_of, live_leaf, write
-from onward.frameworks.values import shown
+from onward.frameworks.values import differences_by_name, shown
 
 
 def tensors(cell: nn.Cell) -> dict[str, Any]:
@@ -35,22 +35,7 @@ def capture(cell: nn.Cell, key: str) -> dict[str, TensorLeaf]:
 
 def differences(cell: nn.Cell, tree: Any, key: str) -> list[str]:
     """Every reason why `tree` does not fit `cell`."""
-    if not isinstance(tree, Mapping):
-        return [f"{key}: the checkpoint has something else than a network there"]
-    live = tensors(cell)
-    lines = []
-    for name, value in live.items():
-        if name not in tree:
-            lines.append(f"{key}.{name}: the checkpoint has no such entry")
-        elif line := _difference(value, tree[name], f"{key}.{name}"):
-            lines.append(line)
-    for name, stored in tree.items():
-        if name not in live:
-            what = f" {shown(stored)}" if isinstance(stored, TensorLeaf) else ""
-            lines.append(
-                f"{key}.{name}: the checkpoint has it{what}, the live network has no such entry"
-            )
-    return lines
+    return differences_by_name(tensors(cell), tree, key, kind="network", difference=_difference)
 
 
 def destinations(cell: nn.Cell) -> dict[str, TensorLeaf]:

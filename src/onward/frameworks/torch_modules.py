@@ -19,6 +19,7 @@ from onward.frameworks.torch_tensors import (
     thaw,
     view,
 )
+from onward.frameworks.values import differences_by_name
 
 
 def unwrap(thing: Any) -> Any:
@@ -57,22 +58,8 @@ def capture(module: nn.Module, key: str, guarded: Container[int] = ()) -> dict[s
 
 def differences(module: nn.Module, tree: Any, key: str) -> list[str]:
     """Every reason why `tree` does not fit `module`."""
-    if not isinstance(tree, Mapping):
-        return [f"{key}: the checkpoint has something else than a module there"]
     live = {plain_name(name): value for name, value in module.state_dict().items()}
-    lines = []
-    for name, value in live.items():
-        if name not in tree:
-            lines.append(f"{key}.{name}: the checkpoint has no such entry")
-        elif line := _difference(value, tree[name], f"{key}.{name}"):
-            lines.append(line)
-    for name, stored in tree.items():
-        if name not in live:
-            what = f" {shown(stored)}" if isinstance(stored, TensorLeaf) else ""
-            lines.append(
-                f"{key}.{name}: the checkpoint has it{what}, the live model has no such entry"
-            )
-    return lines
+    return differences_by_name(live, tree, key, kind="model", difference=_difference)
 
 
 def destinations(module: nn.Module) -> dict[str, TensorLeaf]:

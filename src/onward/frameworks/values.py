@@ -103,6 +103,35 @@ def shown(leaf: TensorLeaf) -> str:
     return f"{leaf.dtype} {list(leaf.shape)}"
 
 
+def differences_by_name(
+    live: Mapping[str, Any],
+    tree: Any,
+    key: str,
+    *,
+    kind: str,
+    difference: Callable[[Any, Any, str], str],
+) -> list[str]:
+    """Every reason why `tree` does not fit the live tensors by name of a `kind`, such as a model.
+
+    `difference` says what keeps a stored entry from a live one at a path, or ''.
+    """
+    if not isinstance(tree, Mapping):
+        return [f"{key}: the checkpoint has something else than a {kind} there"]
+    lines = []
+    for name, value in live.items():
+        if name not in tree:
+            lines.append(f"{key}.{name}: the checkpoint has no such entry")
+        elif line := difference(value, tree[name], f"{key}.{name}"):
+            lines.append(line)
+    for name, stored in tree.items():
+        if name not in live:
+            what = f" {shown(stored)}" if isinstance(stored, TensorLeaf) else ""
+            lines.append(
+                f"{key}.{name}: the checkpoint has it{what}, the live {kind} has no such entry"
+            )
+    return lines
+
+
 def check_stateful(thing: Any, key: str, *, kinds: str) -> None:
     """Raises `Unstorable` for an object that is neither one of these kinds nor `Stateful`."""
     verbs = (getattr(thing, verb, None) for verb in ("state_dict", "load_state_dict"))
