@@ -88,7 +88,7 @@ $(VENV)/run-ready: $(BIN)/uv pyproject.toml requirements/dev.txt
 	@touch $@
 
 $(VENV)/ready: $(VENV)/run-ready
-	$(UV) --editable '.[torch,lightning,transformers,objects,tables,mlflow,tensorboard,dev]'
+	$(UV) --editable '.[torch,lightning,transformers,objects,tables,mlflow,tensorboard,server,postgresql,dev]'
 	@touch $@
 
 $(MINDSPORE_VENV)/ready: $(BIN)/uv pyproject.toml requirements/mindspore.txt

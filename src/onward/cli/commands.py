@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prune": ("onward.cli.prune:prune", "Keep checkpoints by rules, forget the others."),
     "report": ("onward.cli.report:report", "Show what each increment cost, and a retrain."),
     "audit": ("onward.cli.audit:audit", "Measure what a full retrain costs and scores."),
+    "serve": ("onward.cli.serve:serve", "Start the server: jobs for a team, and their console."),
     "doctor": ("onward.cli.doctor:doctor", "Check this machine, and that an output works."),
 }
 

@@ -1,0 +1,1 @@
+"""The client of a server's API: what `onward submit`, `ps`, `logs` and the others call."""

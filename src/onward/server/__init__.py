@@ -1,0 +1,1 @@
+"""The server: jobs for a team. REST API, database, scheduler, console; `onward serve` starts it."""

@@ -1,0 +1,12 @@
+"""The REST API: a file of routes for each kind of thing. Routes translate; services decide."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+
+def routers() -> list[APIRouter]:
+    """Every router, in the order of the OpenAPI document."""
+    from onward.server.api import jobs
+
+    return [jobs.router]

@@ -1,0 +1,116 @@
+"""What a route knows of the request that called it, and how an effect happens once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from onward.server.database import Database
+from onward.server.database.tables import Answer, Audit
+from onward.server.names import now_s
+from onward.server.problems import KeyReused, NotAllowed
+from onward.server.security.tokens import Principal
+from onward.server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose sender is known."""
+
+    principal: Principal
+    database: Database
+    settings: Settings
+    key: str | None
+    request_digest: str
+    remote: str
+
+    def need(self, scope: str) -> None:
+        """Raises `NotAllowed` unless the token has this scope."""
+        if not self.principal.may(scope):
+            raise NotAllowed(
+                f"the token {self.principal.name!r} may only {self.principal.scope}",
+                why=f"this needs the scope {scope}",
+                do="ask an administrator for a token that has it",
+            )
+
+    def once(
+        self, effect: Callable[[Session], Any], *, action: str, status: int = 200
+    ) -> JSONResponse:
+        """Runs `effect` in one transaction, with the audit entry and the answer that a repeated
+        request gets. `effect` returns plain JSON values and touches nothing but the database.
+
+        The same key with the same request is answered as before; with another one, `KeyReused`.
+        """
+        if self.key is None:
+            with self.database.write() as session:
+                body = effect(session)
+                self.note(session, action, body)
+            return JSONResponse(body, status)
+        try:
+            with self.database.write() as session:
+                before = session.get(Answer, (self.principal.token, self.key))
+                if before is not None:
+                    return self._again(before)
+                body = effect(session)
+                self.note(session, action, body)
+                session.execute(
+                    insert(Answer).values(
+                        token=self.principal.token, key=self.key, request=self.request_digest,
+                        status=status, body={"answer": body}, created_at=now_s(),
+                    )
+                )  # fmt: skip
+            return JSONResponse(body, status)
+        except IntegrityError:
+            # PostgreSQL: the same request, at the same moment, was first.
+            with self.database.read() as session:
+                before = session.get(Answer, (self.principal.token, self.key))
+            if before is None:
+                raise
+            return self._again(before)
+
+    def note(self, session: Session, action: str, body: Any) -> None:
+        """Adds an entry to the audit log."""
+        name = body.get("id") or body.get("name") or "" if isinstance(body, dict) else ""
+        session.add(
+            Audit(
+                at=now_s(), by=self.principal.name, action=action, object=str(name),
+                remote=self.remote, detail={},
+            )
+        )  # fmt: skip
+
+    def _again(self, before: Answer) -> JSONResponse:
+        if before.request != self.request_digest:
+            raise KeyReused(
+                "this Idempotency-Key was used for another request",
+                do="draw a new key for each thing that you ask for",
+            )
+        return JSONResponse(before.body["answer"], before.status, {"Idempotency-Replayed": "true"})
+
+
+async def _call(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=255, description="Repeating it repeats no effect.")
+    ] = None,
+) -> Call:
+    parts = request.app.state.parts
+    body = await request.body()
+    digest = hashlib.sha256(
+        json.dumps([request.method, request.url.path, request.url.query]).encode() + body
+    ).hexdigest()
+    return Call(
+        request.state.principal, parts.database, parts.settings, idempotency_key, digest,
+        request.client.host if request.client else "",
+    )  # fmt: skip
+
+
+Caller = Annotated[Call, Depends(_call)]

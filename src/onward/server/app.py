@@ -1,0 +1,75 @@
+"""The application: everything put together, in the order in which a request meets it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from onward._version import __version__
+from onward.engines import Engine
+from onward.errors import OnwardError
+from onward.server.api import routers
+from onward.server.database import Database
+from onward.server.problems import problem, problem_of, status_of
+from onward.server.security.gatekeeper import Gatekeeper
+from onward.server.settings import Settings
+
+_MEDIA = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What routes and threads work with."""
+
+    settings: Settings
+    database: Database
+    engine: Engine
+
+
+def make_app(parts: Parts) -> FastAPI:
+    """The application over an open database. It starts no thread before its lifespan begins."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = FastAPI(
+        title="Onward", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+    )  # fmt: skip
+    app.state.parts = parts
+    for router in routers():
+        app.include_router(router)
+    _answer_errors(app)
+    app.add_middleware(Gatekeeper, database=parts.database)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(OnwardError)
+    def ours(request: Request, error: OnwardError) -> JSONResponse:
+        return JSONResponse(problem_of(error), status_of(error), media_type=_MEDIA)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = [
+            {"where": ".".join(map(str, each["loc"])), "what": each["msg"]}
+            for each in error.errors()[:50]
+        ]
+        why = "; ".join(f"{each['where']}: {each['what']}" for each in found)
+        document = problem(
+            422, "Invalid", "the request is not as the API describes it", why=why,
+            do="see /api/v1/openapi.json",
+        )  # fmt: skip
+        return JSONResponse({**document, "errors": found}, 422, media_type=_MEDIA)
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> JSONResponse:
+        document = problem(error.status_code, "HTTP", str(error.detail))
+        return JSONResponse(document, error.status_code, error.headers, media_type=_MEDIA)

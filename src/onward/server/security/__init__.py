@@ -1,0 +1,1 @@
+"""Who may what: tokens, sessions, limits, checks of requests, secrets."""
