@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from onward._version import __version__
 from onward.engines import Engine
 from onward.errors import OnwardError
 from onward.server.api import routers
+from onward.server.console import pages
+from onward.server.console.errors import error_page, wants_page
 from onward.server.database import Database
-from onward.server.problems import problem, problem_of, status_of
+from onward.server.problems import problem, problem_of
 from onward.server.security.gatekeeper import Gatekeeper
 from onward.server.settings import Settings
 
@@ -44,7 +47,7 @@ def make_app(parts: Parts) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
     )  # fmt: skip
     app.state.parts = parts
-    for router in routers():
+    for router in [*routers(), *pages()]:
         app.include_router(router)
     _answer_errors(app)
     app.add_middleware(Gatekeeper, database=parts.database)
@@ -52,12 +55,17 @@ def make_app(parts: Parts) -> FastAPI:
 
 
 def _answer_errors(app: FastAPI) -> None:
+    def answer(request: Request, document: dict[str, Any], headers: Any = None) -> Response:
+        if wants_page(request):
+            return error_page(request, document)
+        return JSONResponse(document, document["status"], headers, media_type=_MEDIA)
+
     @app.exception_handler(OnwardError)
-    def ours(request: Request, error: OnwardError) -> JSONResponse:
-        return JSONResponse(problem_of(error), status_of(error), media_type=_MEDIA)
+    def ours(request: Request, error: OnwardError) -> Response:
+        return answer(request, problem_of(error))
 
     @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    def invalid(request: Request, error: RequestValidationError) -> Response:
         found = [
             {"where": ".".join(map(str, each["loc"])), "what": each["msg"]}
             for each in error.errors()[:50]
@@ -67,9 +75,9 @@ def _answer_errors(app: FastAPI) -> None:
             422, "Invalid", "the request is not as the API describes it", why=why,
             do="see /api/v1/openapi.json",
         )  # fmt: skip
-        return JSONResponse({**document, "errors": found}, 422, media_type=_MEDIA)
+        return answer(request, {**document, "errors": found})
 
     @app.exception_handler(HTTPException)
-    def http(request: Request, error: HTTPException) -> JSONResponse:
+    def http(request: Request, error: HTTPException) -> Response:
         document = problem(error.status_code, "HTTP", str(error.detail))
-        return JSONResponse(document, error.status_code, error.headers, media_type=_MEDIA)
+        return answer(request, document, error.headers)

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from onward.server.console.errors import wants_page
+from onward.server.console.login import login_page
 from onward.server.database import Database
 from onward.server.problems import problem
 from onward.server.security.tokens import Principal, find_principal
@@ -33,7 +35,7 @@ class Gatekeeper:
         request = Request(scope)
         principal = await self._principal(request)
         if principal is None:
-            await _unauthorized()(scope, receive, send)
+            await _unauthorized(request)(scope, receive, send)
             return
         scope.setdefault("state", {})["principal"] = principal
         await self.app(scope, receive, send)
@@ -49,7 +51,9 @@ class Gatekeeper:
             return find_principal(session, text)
 
 
-def _unauthorized() -> Any:
+def _unauthorized(request: Request) -> Any:
+    if wants_page(request):
+        return login_page(request)
     return JSONResponse(
         problem(
             401, "Unauthorized", "a token is needed",

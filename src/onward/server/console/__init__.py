@@ -1,0 +1,16 @@
+"""The console: pages of the server for people. Pages translate; the services of `server/` decide.
+
+Everything that a browser loads comes from here: no script, style or font of anybody else's host.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+
+def pages() -> list[APIRouter]:
+    """The routers of every page, static files among them."""
+    from onward.server.console import assets
+    from onward.server.console.pages import job, jobs, look
+
+    return [assets.router, jobs.router, job.router, look.router]

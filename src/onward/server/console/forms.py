@@ -1,0 +1,62 @@
+"""What a form sends, and doing it once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from onward.server.api.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields of a form, in order; a name may come more than once."""
+
+    fields: tuple[tuple[str, str], ...]
+
+    def get(self, name: str) -> str:
+        """The first field of that name, without blanks around it; '' if there is none."""
+        return next((value.strip() for key, value in self.fields if key == name), "")
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.fields if key == name]
+
+
+async def _sent(request: Request) -> Form:
+    form = await request.form(max_fields=2000)
+    return Form(tuple((key, value) for key, value in form.multi_items() if isinstance(value, str)))
+
+
+Sent = Annotated[Form, Depends(_sent)]
+
+
+def call_of(request: Request, sent: Form | None = None) -> Call:
+    """The call behind a page. A form's hidden `key` is its Idempotency-Key."""
+    parts = request.app.state.parts
+    fields = [pair for pair in sent.fields if pair[0] != "csrf"] if sent else []
+    digest = hashlib.sha256(
+        json.dumps([request.method, request.url.path, request.url.query, fields]).encode()
+    ).hexdigest()
+    return Call(
+        request.state.principal, parts.database, parts.settings,
+        (sent.get("key")[:255] or None) if sent else None, digest,
+        request.client.host if request.client else "",
+    )  # fmt: skip
+
+
+def once(call: Call, effect: Callable[[Session], Any], *, action: str) -> Any:
+    """As `Call.once`; returns the answer itself, the same one again for a form sent twice."""
+    return json.loads(bytes(call.once(effect, action=action).body))
+
+
+def local(target: str) -> str:
+    """A place within this server to go to; anything else is its first page."""
+    if not target.startswith("/") or target.startswith(("//", "/\\")):
+        return "/"
+    return "/" if any(c < " " or c == "\\" for c in target) else target
