@@ -9,6 +9,8 @@ OnwardError
 ├── Busy             the same request is under way                     409
 ├── KeyReused        an Idempotency-Key came back with another body    422
 ├── TooLarge         a body over the limit                             413
+├── UsageError
+│   └── BadCode      code that cannot be pinned as it is               422
 └── TooMany          more requests than the limit allows               429
 """
 
@@ -58,6 +60,10 @@ class KeyReused(OnwardError):
 
 class TooLarge(OnwardError):
     """A body over the limit."""
+
+
+class BadCode(UsageError):
+    """Code that cannot be pinned as it is."""
 
 
 class TooMany(OnwardError):

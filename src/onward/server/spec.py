@@ -42,6 +42,8 @@ class CodeSpec(_Part):
     revision: Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9._/-]*$")] = ""
     archive: Where | None = None
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    source: Text = ""
+    """Beside `digest`: where it came from. The server writes it; what is sent here is ignored."""
 
     @model_validator(mode="after")
     def _one(self) -> CodeSpec:
@@ -50,6 +52,8 @@ class CodeSpec(_Part):
             raise ValueError("give exactly one of folder, git, archive, digest")
         if self.revision and not self.git:
             raise ValueError("only git has a revision")
+        if self.revision.startswith("-"):
+            raise ValueError("a revision does not begin with '-'")
         return self
 
 

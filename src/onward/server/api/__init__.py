@@ -7,6 +7,6 @@ from fastapi import APIRouter
 
 def routers() -> list[APIRouter]:
     """Every router, in the order of the OpenAPI document."""
-    from onward.server.api import jobs
+    from onward.server.api import code, jobs
 
-    return [jobs.router]
+    return [jobs.router, code.router]

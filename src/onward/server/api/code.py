@@ -1,0 +1,155 @@
+"""Routes of pinned code: sending an archive, and seeing what is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from tempfile import TemporaryFile
+from typing import IO, Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+
+from onward.server.api.call import Call, Caller
+from onward.server.code import find_code, pin_archive
+from onward.server.code.pinning import tree_of
+from onward.server.code.tree import walk
+from onward.server.database.tables import Code
+from onward.server.problems import TooLarge
+
+router = APIRouter(prefix="/api/v1/code", tags=["code"])
+
+_MOST_PATHS = 2000
+_HELD_BYTES = 1 << 20
+
+
+class CodeDocument(BaseModel):
+    """Code that is stored. `paths` is only there where one is shown, of large trees the first."""
+
+    digest: str
+    source: str
+    files: int
+    size_bytes: int
+    created_at: float
+    created_by: str
+    paths: list[str] | None = None
+
+
+class CodeList(BaseModel):
+    """A page of code, newest first."""
+
+    items: list[CodeDocument]
+    next: str | None
+
+
+class _Upload:
+    """A body that is too large to be held in memory, in a file without a name."""
+
+    def __init__(self, call: Call, file: IO[bytes]) -> None:
+        self.call = call
+        self.file = file
+
+
+async def _upload(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=255, description="Repeating it repeats no effect.")
+    ] = None,
+) -> Any:
+    parts = request.app.state.parts
+    longest = parts.settings.longest_upload
+    seen = hashlib.sha256(
+        json.dumps([request.method, request.url.path, request.url.query]).encode()
+    )
+    with TemporaryFile() as file:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > longest:
+                raise TooLarge(
+                    f"the archive has more than {longest:,} bytes",
+                    why="code is scripts; data is an input of the job",
+                    do="leave out what is no code",
+                )
+            seen.update(chunk)
+            await run_in_threadpool(file.write, chunk)
+        call = Call(
+            request.state.principal, parts.database, parts.settings, idempotency_key,
+            seen.hexdigest(), request.client.host if request.client else "",
+        )  # fmt: skip
+        yield _Upload(call, file)
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=CodeDocument,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
+        }
+    },
+)
+def upload(
+    sent: Annotated[_Upload, Depends(_upload)],
+    name: Annotated[
+        str, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="For people.")
+    ] = "",
+) -> JSONResponse:
+    """Stores the code of an archive (tar, tar.gz or zip), which is the body. A job names it by its
+    digest. The same code sent again is stored once."""
+    call = sent.call
+    call.need("write")
+    # Before the transaction: it takes long, and doing it twice is the same as once.
+    pinned = pin_archive(call.settings, call.database, sent.file, by=call.principal.name, name=name)
+
+    def effect(session: Any) -> Any:
+        return _document(find_code(session, pinned.digest))
+
+    return call.once(effect, action="code.upload", status=201)
+
+
+@router.get("", response_model=CodeList)
+def listed(
+    call: Caller,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str, Query(max_length=200)] = "",
+) -> Any:
+    """Everything that is pinned, newest first."""
+    call.need("read")
+    with call.database.read() as session:
+        query = select(Code).order_by(Code.created_at.desc(), Code.digest).limit(limit + 1)
+        after = session.get(Code, cursor) if cursor else None
+        if after is not None:
+            query = query.where(
+                (Code.created_at < after.created_at)
+                | ((Code.created_at == after.created_at) & (Code.digest > after.digest))
+            )
+        rows = list(session.scalars(query))
+    return {
+        "items": [_document(row) for row in rows[:limit]],
+        "next": rows[limit - 1].digest if len(rows) > limit else None,
+    }
+
+
+@router.get("/{digest}", response_model=CodeDocument)
+def show(digest: str, call: Caller) -> Any:
+    """What is pinned under a digest, with its paths."""
+    call.need("read")
+    with call.database.read() as session:
+        row = find_code(session, digest)
+    paths = [path for path, _ in walk(tree_of(call.settings, row.digest))]
+    return {**_document(row), "paths": paths[:_MOST_PATHS]}
+
+
+def _document(row: Code) -> dict[str, Any]:
+    return {
+        "digest": row.digest, "source": str(row.source.get("text", "")), "files": row.files,
+        "size_bytes": row.size_bytes, "created_at": row.created_at, "created_by": row.created_by,
+    }  # fmt: skip

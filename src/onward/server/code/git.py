@@ -1,0 +1,181 @@
+"""Code from git: one commit over https, never its hooks, submodules, filters or other protocols.
+
+git fetches into an empty repository that nobody configured and nothing is checked out of: what the
+commit holds comes out as a tar (`git archive`), which has to pass the same checks as every other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from onward.errors import UsageError
+from onward.server.code.archives import unpack_tar
+from onward.server.code.limits import Limits
+from onward.server.code.tree import Tree
+from onward.server.problems import BadCode
+
+Addresses = Callable[[str, int], Sequence[str]]
+"""The addresses of a host that a server may talk to. Raises an `OnwardError` if there is none."""
+
+_LOOK_EVERY_S = 0.05
+_MEMORY_BYTES = 4 << 30
+_PASSED_ON = (
+    "PATH", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+)  # fmt: skip
+
+
+def gather_git(url: str, revision: str, tree: Tree, *, addresses: Addresses) -> str:
+    """Gives the files of a commit to `tree` and returns the commit's full name.
+
+    `revision` is a branch, a tag or a commit's full name; '' is what the host gives by default.
+    Raises `BadCode`.
+    """
+    if shutil.which("git") is None:
+        raise UsageError("git is not installed on the server", do="install it, or send an archive")
+    host, port = _checked(url)
+    found = addresses(host, port)
+    with tempfile.TemporaryDirectory(prefix="onward-git-") as temporary:
+        folder = Path(temporary, "repository")
+        _run(["init", "--quiet", "--bare", str(folder)], Path(temporary), tree.limits)
+        # Fetched from the addresses that were looked at: a name may mean others by now.
+        pinned = f"{host}:{port}:{','.join(_bracketed(address) for address in found)}"
+        _run(
+            [
+                "-c", "protocol.allow=never", "-c", "protocol.https.allow=always",
+                "-c", f"http.curloptResolve={pinned}", "-c", "http.followRedirects=false",
+                "-c", "credential.helper=", "-c", "http.lowSpeedLimit=1000",
+                "-c", "http.lowSpeedTime=30", "-c", "fetch.unpackLimit=1",
+                "-c", "submodule.recurse=false",
+                "-C", str(folder), "fetch", "--quiet", "--depth=1", "--no-tags",
+                "--no-recurse-submodules", "--no-write-commit-graph", "--no-auto-maintenance",
+                "--", url, revision or "HEAD",
+            ],
+            Path(temporary), tree.limits,
+        )  # fmt: skip
+        commit = _run(
+            ["-C", str(folder), "rev-parse", "--verify", "FETCH_HEAD^{commit}"], Path(temporary),
+            tree.limits,
+        ).decode().strip()  # fmt: skip
+        archive = Path(temporary, "archive.tar")
+        _run(
+            ["-C", str(folder), "archive", "--format=tar", f"--output={archive}", commit],
+            Path(temporary), tree.limits,
+        )  # fmt: skip
+        with open(archive, "rb") as file:
+            unpack_tar(file, tree)
+    return commit
+
+
+def _checked(url: str) -> tuple[str, int]:
+    """Host and port of an https URL. Raises `BadCode` for every other kind of place."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError as error:
+        raise BadCode("the address of the git repository cannot be read", why=str(error)) from error
+    if parts.username is not None or parts.password is not None:
+        raise BadCode(
+            "there are credentials in the address of the git repository",
+            why="whoever sees the job would see them",
+            do="send the code as an archive",
+        )
+    if parts.scheme != "https" or "::" in url.partition("//")[0] or not parts.hostname:
+        raise BadCode(
+            f"git code comes over https, not from {url.partition('?')[0][:200]!r}",
+            why="of git's ways only https is open here",
+            do="write https://HOST/PATH.git, or send the code as an archive",
+        )
+    if not re.fullmatch(r"[A-Za-z0-9.:-]+", parts.hostname) or parts.fragment:
+        raise BadCode(f"{parts.hostname[:200]!r} is no host", do="write https://HOST/PATH.git")
+    return parts.hostname, port
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _run(arguments: list[str], home: Path, limits: Limits) -> bytes:
+    """git, alone with its own folder, within limits of time, memory and disk."""
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment |= {
+        "HOME": str(home), "XDG_CONFIG_HOME": str(home), "TMPDIR": str(home), "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "/bin/false", "SSH_ASKPASS": "/bin/false", "GIT_ALLOW_PROTOCOL": "https",
+        "GIT_ATTR_NOSYSTEM": "1", "GIT_CEILING_DIRECTORIES": str(home.parent),
+    }  # fmt: skip
+    command = ["git", "-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false"]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            [*command, *arguments], cwd=home, env=environment, stdin=subprocess.DEVNULL,
+            stdout=out, stderr=err, start_new_session=True,
+        )  # fmt: skip
+        try:
+            with suppress(ProcessLookupError):
+                # Its children, which parse what strangers packed, inherit this.
+                resource.prlimit(process.pid, resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+            _wait(process, home, limits)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.returncode != 0:
+            raise BadCode(
+                "git could not fetch the code",
+                why=_told(err, process.returncode),
+                do="check its address and revision (a branch, a tag or a commit's full name); only "
+                "public repositories can be fetched, others are sent as an archive",
+            )
+        out.seek(0)
+        return out.read(1 << 16)
+
+
+def _wait(process: subprocess.Popen[bytes], home: Path, limits: Limits) -> None:
+    until = time.monotonic() + limits.git_s
+    while True:
+        try:
+            process.wait(timeout=_LOOK_EVERY_S)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        if time.monotonic() > until:
+            raise BadCode(
+                f"git did not bring the code within {limits.git_s:g} s",
+                do="send it as an archive, or try again later",
+            )
+        if _size(home) > limits.git_bytes:
+            raise BadCode(
+                f"the commit takes more than {limits.git_bytes:,} bytes",
+                why="code is scripts; data is an input of the job",
+                do="send only the code, as an archive",
+            )
+
+
+def _size(folder: Path) -> int:
+    size = 0
+    for above, _, files in os.walk(folder):
+        for name in files:
+            try:
+                size += os.lstat(os.path.join(above, name)).st_size
+            except FileNotFoundError:
+                continue  # git renamed it while we looked
+    return size
+
+
+def _told(err: IO[bytes], status: int) -> str:
+    err.seek(0)
+    text = err.read(4096).decode("utf-8", "replace")
+    line = " ".join(part.strip() for part in text.splitlines() if part.strip())
+    return "".join(char for char in line if char.isprintable())[:500] or f"it ended with {status}"
