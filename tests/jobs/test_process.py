@@ -15,7 +15,8 @@ import pytest
 
 from onward.jobs.leftover import end_leftover_script, note_script
 from onward.jobs.open_files import open_for_writing
-from onward.jobs.process import ScriptProcess, stat_facts
+from onward.jobs.process import ScriptProcess
+from onward.jobs.process_table import stat_facts
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 

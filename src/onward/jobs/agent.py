@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +16,11 @@ from onward.errors import Fenced, OnwardError, Stopped, StoreError
 from onward.jobs.data import JobData
 from onward.jobs.display import Display, Terminal, counted, size
 from onward.jobs.leftover import forget_script, note_script
+from onward.jobs.limits import Limits
 from onward.jobs.newness import nothing_new
 from onward.jobs.open_files import open_for_writing
 from onward.jobs.outcome import Attempt, Outcome, begun
-from onward.jobs.output import JobOutput, refuse_start_over
+from onward.jobs.output import JobOutput, Pushed, refuse_start_over
 from onward.jobs.outputs import open_output
 from onward.jobs.process import ScriptProcess
 from onward.jobs.pushing import Pushing
@@ -52,19 +53,25 @@ def run_job(
     *,
     stdout: IO[Any] | int | None = None,
     timing: Timing | None = None,
+    asked: Callable[[], str] | None = None,
+    limits: Limits | None = None,
 ) -> Outcome:
     """Carries a job through and says how it ended, errors included. Call it from the main thread.
 
+    `asked` says, whenever it is called, whether the job should `stop` or be killed (`kill`), beside
+    what signals say. `limits` are those of the script, not of this process.
     `stdout` is where the script's output goes if not to this process's own. When a request to stop
     comes before a script was started, it returns at once, and the process should end: what still
     waits for a store may be left alone, as everything that a job writes is whole or absent.
     """
     with StopSignals() as signals:
-        agent = _Agent(spec, display, signals, stdout, timing or Timing())
+        agent = _Agent(spec, display, signals, stdout, timing or Timing(), limits)
         # Not here: a call that waits for a store does not let Python listen to signals.
         work = threading.Thread(target=agent.run, name=JOB_THREAD, daemon=True)
         work.start()
         while work.is_alive() and not signals.abandoned:
+            if asked is not None:
+                signals.request(asked())
             work.join(_LOOK_EVERY_S)
         if work.is_alive():
             display.abandon()
@@ -84,18 +91,21 @@ class _Agent:
         signals: StopSignals,
         stdout: IO[Any] | int | None,
         timing: Timing,
+        limits: Limits | None,
     ) -> None:
         self.spec = spec
         self.display = display
         self.signals = signals
         self.stdout = stdout
         self.timing = timing
+        self.limits = limits
         self.outcome = Outcome(spec.command())
         self.data: JobData | None = None
         self.output: JobOutput | None = None
         self.data_path: Path | None = None
         self.snapshot = ""
         self.behind = ""
+        self.told = (0, 0, 0)
         self.bug: BaseException | None = None
 
     def run(self) -> None:
@@ -155,6 +165,7 @@ class _Agent:
             return None
         attempt, start = self._begin(number, output, repository, asked)
         self.outcome.attempts.append(attempt)
+        self.display.note("begin", **_beginning(attempt))
         with self.signals.guard():
             self._train(attempt, output, start)
         return attempt
@@ -211,6 +222,7 @@ class _Agent:
             return ScriptProcess(
                 command, environment, on_event=self._on_event, stdout=self.stdout,
                 relay=self.display.output if isinstance(self.display, Terminal) else None,
+                limits=self.limits,
             )  # fmt: skip
 
         return begun(number, beginning, writer.generation), start
@@ -220,6 +232,7 @@ class _Agent:
     ) -> None:
         began_s = time.monotonic()
         process = start()
+        self.display.note("script", pid=process.pid)
         pushing = Pushing(
             output, self.display, lambda: open_for_writing(process.pid),
             every_s=self.timing.push_every_s, last_push_s=self.timing.last_push_s,
@@ -235,10 +248,10 @@ class _Agent:
                 self.display.end()
             if output.working is not None:
                 forget_script(output.working.path)
-            heard = len(self.signals.heard)
+            heard = self.signals.signals
             pushing.finish(
                 in_order=attempt.exit_status in ORDERLY,
-                abandon=lambda: len(self.signals.heard) > heard,
+                abandon=lambda: self.signals.signals > heard,
             )
             attempt.seconds = time.monotonic() - began_s
         self._conclude(attempt, output, pushing)
@@ -251,6 +264,10 @@ class _Agent:
         while not process.ended():
             if pushing.failure is not None:
                 process.kill()  # at once: nothing that it does from here on could be kept
+                return
+            if self.signals.killing:
+                self.display.say("killing the script, as was asked")
+                process.kill()
                 return
             heard = list(self.signals.heard)
             for number in heard[passed_on:]:
@@ -267,6 +284,7 @@ class _Agent:
                 process.kill()
                 return
             self.behind = pushing.look()
+            self._tell_pushed()
             tick.wait(_LOOK_EVERY_S)
 
     # What came of it.
@@ -283,6 +301,7 @@ class _Agent:
         outcome.pushed_bytes = output.pushed.size_bytes
         outcome.pushed_files = output.pushed.files
         outcome.unpushed = output.unpushed()
+        self._tell_pushed()
         attempt.saves = len(outcome.commits) - before + (outcome.pushed_files - files)
         outcome.exit_code, outcome.message = verdict(attempt, self.signals)
         if pushing.failure is not None:
@@ -318,6 +337,15 @@ class _Agent:
                 do="let the new writer go on; nothing that was committed is lost",
             )
 
+    def _tell_pushed(self) -> None:
+        pushed = self.output.pushed if self.output is not None else Pushed()
+        now = (pushed.size_bytes, pushed.files, len(pushed.commits))
+        if now != self.told:
+            self.told = now
+            self.display.note(
+                "pushed", size_bytes=now[0], files=now[1], commits=list(pushed.commits[-100:])
+            )
+
     def _tell(self, beginning: Beginning, *, pinned: bool) -> None:
         # A script that knows Onward tells how it begins; only what it cannot know is told here.
         if pinned:
@@ -334,6 +362,14 @@ class _Agent:
 
 def _who(spec: JobSpec) -> str:
     return f"{socket.gethostname()} pid {os.getpid()} (onward run {Path(spec.script).name})"
+
+
+def _beginning(attempt: Attempt) -> dict[str, Any]:
+    facts = asdict(attempt)
+    return {
+        name: facts[name]
+        for name in ("verb", "why", "checkpoint", "increment", "generation", "rejected")
+    }
 
 
 def _steps(outcome: Outcome, commits: dict[str, Any]) -> int:

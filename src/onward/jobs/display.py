@@ -34,6 +34,9 @@ class Display(Protocol):
     def training(self, facts: dict[str, Any]) -> None:
         """Where training is, as the script's run told."""
 
+    def note(self, kind: str, **facts: Any) -> None:
+        """Something for programs, which people are told in another way: `engines/events.py`."""
+
     def abandon(self) -> None:
         """The process is about to end, whatever is being shown."""
 
@@ -74,6 +77,9 @@ class Lines:
             return
         self._next_training_s = now_s + _LINE_EVERY_S
         self.say(f"epoch {_number(facts, 'epoch') + 1}, {progress_text(facts)}")
+
+    def note(self, kind: str, **facts: Any) -> None:
+        return
 
     def abandon(self) -> None:
         return
@@ -151,6 +157,9 @@ class Terminal:
             if not self._at_line_start:
                 self._raw(b"\n")
                 self._at_line_start = True
+
+    def note(self, kind: str, **facts: Any) -> None:
+        return
 
     def abandon(self) -> None:
         self._console.show_cursor(True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from onward.jobs.process import others_in_group, stat_facts
+from onward.jobs.process_table import others_in_group, stat_facts
 from onward.stores.os_errors import written
 
 _NAME = "script.json"

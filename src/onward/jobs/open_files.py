@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from onward.jobs.process import session_members
+from onward.jobs.process_table import session_members
 
 FileId = tuple[int, int]
 """Device and inode: a file, whatever its name is by now."""

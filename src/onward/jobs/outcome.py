@@ -24,6 +24,7 @@ class Attempt:
     why: str
     checkpoint: str | None
     generation: int
+    increment: int = 1
     rejected: list[Rejected] = field(default_factory=list)
     exit_status: int | None = None
     saves: int = 0
@@ -134,5 +135,5 @@ def begun(number: int, beginning: Beginning, generation: int) -> Attempt:
     commit = beginning.commit
     return Attempt(
         number, beginning.verb, beginning.why, commit.checkpoint if commit else None, generation,
-        rejected=list(beginning.rejected),
+        increment=beginning.increment, rejected=list(beginning.rejected),
     )  # fmt: skip

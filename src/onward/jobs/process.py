@@ -11,25 +11,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 from onward.errors import JobError, UsageError
+from onward.jobs.limits import Limits
+from onward.jobs.process_table import others_in_group
 from onward.jobs.terminal import Relay
 from onward.repository.retention import Retention
 from onward.training.environment import EVENTS_FD
 
 _TIDY_S = 2.0
 _LONGEST_EVENT = 1 << 16
+_MOST_METRICS = 32
 
 # Runs before the script in its process, then becomes it: when the agent is killed, the script is
 # asked to stop, because nobody would push its checkpoints any more. Not a `preexec_fn`, which is
 # not safe in a program with threads.
 _LAUNCHER = """\
-import ctypes, os, sys
+import ctypes, os, resource, sys
+agent, limits, *command = sys.argv[1:]
+for limit in filter(None, limits.split(",")):
+    number, most = map(int, limit.split("="))
+    hard = resource.getrlimit(number)[1]
+    most = min(most, hard) if hard >= 0 else most
+    resource.setrlimit(number, (most, most))
 ctypes.CDLL(None).prctl(1, 15)
-if os.getppid() != int(sys.argv[1]): sys.exit(143)
-os.execv(sys.argv[2], sys.argv[2:])
+if os.getppid() != int(agent): sys.exit(143)
+os.execv(command[0], command)
 """
 
 
@@ -39,6 +47,7 @@ class ScriptProcess:
     `on_event` is called from another thread with what the script's run tells. `stdout` is where
     its standard output goes if not to the agent's own. With `relay`, both outputs go through a
     pseudo-terminal to that function, so that something else can be drawn on the real one.
+    `limits` hold for the script and what it starts; on Linux only.
     """
 
     def __init__(
@@ -49,13 +58,15 @@ class ScriptProcess:
         on_event: Callable[[dict[str, Any]], None],
         stdout: IO[Any] | int | None = None,
         relay: Callable[[bytes], None] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         reading, writing = os.pipe()
         self._relay = Relay(relay) if relay is not None else None
         terminal = self._relay.script_end if self._relay is not None else None
         if sys.platform == "linux":
             command = [
-                sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command
+                sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()),
+                (limits or Limits()).text(), *command,
             ]  # fmt: skip
         try:
             self._process = subprocess.Popen(
@@ -125,40 +136,6 @@ class ScriptProcess:
             os.killpg(self.pid, number)
 
 
-def others_in_group(leader: int) -> list[int]:
-    """Living processes of a group beside its leader. Where there is no /proc: the leader."""
-    if not Path("/proc/self/stat").exists():
-        return [leader]
-    return [
-        pid
-        for pid in _pids()
-        if pid != leader and (facts := stat_facts(pid)) and facts[1] == leader and facts[0] != "Z"
-    ]
-
-
-def session_members(leader: int) -> list[int]:
-    """All processes of the session that `leader` began; none where there is no /proc."""
-    return [pid for pid in _pids() if (facts := stat_facts(pid)) and facts[2] == leader]
-
-
-def stat_facts(pid: int) -> tuple[str, int, int, int] | None:
-    """State, process group, session and start time of a process, if there is one."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # The name in parentheses may hold anything, even parentheses.
-    words = text.rpartition(")")[2].split()
-    return words[0], int(words[2]), int(words[3]), int(words[19])
-
-
-def _pids() -> list[int]:
-    try:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return []
-
-
 def _read_events(fd: int, on_event: Callable[[dict[str, Any]], None]) -> None:
     with open(fd, "rb") as pipe:
         while line := pipe.readline(_LONGEST_EVENT):
@@ -184,7 +161,7 @@ def _checked_event(line: bytes) -> dict[str, Any]:
     if isinstance(metrics, dict):
         facts["metrics"] = {
             str(name)[:40]: value
-            for name, value in list(metrics.items())[:8]
+            for name, value in list(metrics.items())[:_MOST_METRICS]
             if isinstance(value, (int, float))
         }
     if isinstance(found.get("keep"), dict):
@@ -193,6 +170,7 @@ def _checked_event(line: bytes) -> dict[str, Any]:
     match found.get("champion"):
         case [str(new), None | str() as expected]:
             facts["champion"] = (new, expected)
-    if isinstance(found.get("saved"), str):
-        facts["saved"] = found["saved"]
+    for name in ("saved", "reason"):
+        if isinstance(found.get(name), str):
+            facts[name] = found[name][:200]
     return facts

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from onward.errors import UsageError
 from onward.repository.retention import BestOf, Retention
@@ -51,6 +53,22 @@ class JobSpec:
     track: tuple[str, ...] = ()
     audit_of: str = ""
     audit_sample: float = 1.0
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> JobSpec:
+        """From plain JSON values; see `document`."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in document.items()
+        }
+        return cls(**values)
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
     def check(self) -> None:
         """Raises `UsageError` or `BadURL` for what cannot be meant, without touching a store."""

@@ -22,7 +22,12 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.heard: list[int] = []
+        """Requests, as signals: those that came as one, and those that came by `request`."""
+        self.killing = False
         self.abandoned = False
+        self.signals = 0
+        """How many of `heard` came as signals."""
+        self._requested = False
         self._guarding = False
         self._previous: dict[int, Any] = {}
 
@@ -58,6 +63,16 @@ class StopSignals:
         finally:
             self._guarding = False
 
+    def request(self, what: str) -> None:
+        """What was asked for in another way than by a signal: `stop`, `kill`, or nothing.
+
+        Repeating it changes nothing; and unlike one more signal, it never breaks off a last push.
+        """
+        self.killing = self.killing or what == "kill"
+        if what and not self._requested:
+            self._requested = True
+            self._hear(signal.SIGTERM)
+
     def stopped(self) -> Stopped:
         return Stopped(f"stopped by {self.name}", code=self.exit_code)
 
@@ -73,6 +88,10 @@ class StopSignals:
         return signal.Signals(self.heard[0]).name if self.heard else ""
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.signals += 1
+        self._hear(number)
+
+    def _hear(self, number: int) -> None:
         self.heard.append(number)
         if not self._guarding:
             self.abandoned = True
