@@ -8,6 +8,8 @@ An attempt is a folder. Whoever schedules writes `job.json` there; the agent wri
     control        what is asked of the agent: one word of `ASKS`, the strongest so far
     events.jsonl   what happens, in order; grows only. A line that does not end yet is not there yet
     log            what the script and the agent print, secrets taken out; grows only
+    log.cut.json   which of its bytes were given back, where it is longer than allowed
+    script.json    the script's process
     outcome.json   the end, complete or absent. It comes after everything else
 
 Both sides may die at any moment. Because nothing here is ever taken back, whoever comes later reads
@@ -27,9 +29,14 @@ LOCK = "lock"
 CONTROL = "control"
 EVENTS = "events.jsonl"
 LOG = "log"
+LOG_CUT = "log.cut.json"
+SCRIPT = "script.json"
 OUTCOME = "outcome.json"
 WORK = "work"
 """The script's working directory: a copy of its code, for this attempt alone."""
+
+ATTEMPT_VARIABLE = "ONWARD_ATTEMPT"
+"""Every process of an attempt has it in its environment, by which they are found again."""
 
 ASKS = ("stop", "kill")
 """`stop`: save, then end within the grace period. `kill`: end now. Both push what was committed."""
@@ -52,12 +59,19 @@ class Launch:
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """How an attempt looks: `absent` (no agent took it yet), `running`, `ended` (there is an
-    outcome) or `gone` (an agent took it, lives no more, and left no outcome)."""
+    outcome) or `gone` (an agent took it, lives no more, and left no outcome).
+
+    `heard_at` is when its log or its events last grew, `alive_at` when its agent last did something
+    at all, in seconds since 1970; 0.0 before that. `leftover`: of what an agent that is gone
+    started, something still runs."""
 
     state: str
     outcome: Mapping[str, Any] | None = None
     host: str = ""
     pid: int = 0
+    heard_at: float = 0.0
+    alive_at: float = 0.0
+    leftover: bool = False
 
 
 class Engine(Protocol):
@@ -75,4 +89,5 @@ class Engine(Protocol):
         """Leaves a request of `ASKS` for the agent; a weaker one than before changes nothing."""
 
     def destroy(self, folder: Path) -> None:
-        """Ends an agent that does not react, with everything that it started."""
+        """Ends an agent that does not react, and asks what it started to stop; called again, ends
+        that as well. An attempt that nobody took is taken by nobody after this."""

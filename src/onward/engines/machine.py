@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-from onward.engines.base import Launch, Sighting
+from onward.engines.base import AGENT, ATTEMPT_VARIABLE, EVENTS, LOCK, LOG, Launch, Sighting
+from onward.engines.folder import close_for_all, leave_request, read_document, sight
+from onward.engines.processes import is_running, processes_of, send
+from onward.errors import JobError
 
 
 class ThisMachine:
@@ -12,14 +21,57 @@ class ThisMachine:
 
     name = "machine"
 
+    def __init__(self) -> None:
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
     def start(self, launch: Launch) -> None:
-        raise NotImplementedError
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "onward.engines.attempt", str(launch.folder)],
+                env={**launch.environment, ATTEMPT_VARIABLE: launch.attempt},
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                cwd=launch.folder, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise JobError("the agent could not be started", why=str(error)) from error
+        self._children[child.pid] = child
 
     def look(self, folder: Path) -> Sighting:
-        raise NotImplementedError
+        self._reap()
+        found = sight(folder)
+        if found.state == "gone":
+            left = bool(processes_of(folder.name, folder))
+            return dataclasses.replace(found, leftover=left)
+        return dataclasses.replace(
+            found,
+            heard_at=max(_changed_at(folder / LOG), _changed_at(folder / EVENTS)),
+            alive_at=_changed_at(folder / LOCK),
+        )
 
     def ask(self, folder: Path, what: str) -> None:
-        raise NotImplementedError
+        leave_request(folder, what)
 
     def destroy(self, folder: Path) -> None:
-        raise NotImplementedError
+        if close_for_all(folder):
+            return
+        agent = read_document(folder / AGENT) or {}
+        pid, started = int(agent.get("pid", 0)), int(agent.get("started", 0))
+        if pid and is_running(pid, started):
+            # The kernel asks its script to stop (`jobs/process.py`), the log's keeper stays.
+            send([pid], signal.SIGKILL)
+            others = [each for each in processes_of(folder.name, folder) if each != pid]
+            send(others, signal.SIGTERM)
+            return
+        send(processes_of(folder.name, folder), signal.SIGKILL)
+
+    def _reap(self) -> None:
+        """Our children that have ended would otherwise stay in the table of processes."""
+        for pid, child in list(self._children.items()):
+            if child.poll() is not None:
+                del self._children[pid]
+
+
+def _changed_at(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_mtime
+    return 0.0

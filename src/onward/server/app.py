@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from onward._version import __version__
@@ -20,6 +21,7 @@ from onward.server.console import pages
 from onward.server.console.errors import error_page, wants_page
 from onward.server.database import Database
 from onward.server.problems import problem, problem_of
+from onward.server.scheduling import Supervisor
 from onward.server.security.gatekeeper import Gatekeeper
 from onward.server.settings import Settings
 
@@ -40,7 +42,13 @@ def make_app(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        supervisor = Supervisor(parts.settings, parts.database, parts.engine)
+        app.state.supervisor = supervisor
+        supervisor.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(supervisor.stop)
 
     app = FastAPI(
         title="Onward", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,

@@ -79,6 +79,23 @@ def touch_attempt(session: Session, attempt: Attempt, **facts: Any) -> Attempt:
     return attempt
 
 
+def tell_job(session: Session, job: str, **facts: Any) -> None:
+    """Writes down what was seen of a running job. It decides nothing, so raises no version: whoever
+    decides on the job meanwhile is not overtaken by a progress bar."""
+    session.execute(
+        update(Job).where(Job.id == job).values(**facts, updated_at=now_s()),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def tell_attempt(session: Session, attempt: str, **facts: Any) -> None:
+    """As `tell_job`, of an attempt."""
+    session.execute(
+        update(Attempt).where(Attempt.id == attempt).values(**facts),
+        execution_options={"synchronize_session": False},
+    )
+
+
 def _guarded(
     session: Session, table: type[Job] | type[Attempt], row: Job | Attempt, changed: dict[str, Any],
     time: float,
