@@ -17,9 +17,10 @@ from tests.server.scheduling.workshop import Workshop
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
     """Real agents on this machine."""
     monkeypatch.setenv("ONWARD_HOME", str(tmp_path / "home"))
-    database = open_database(f"sqlite:///{tmp_path}/onward.db")
+    url = f"sqlite:///{tmp_path}/onward.db"
+    database = open_database(url)
     migrate(database)
-    shop = Workshop(tmp_path, database, ThisMachine())
+    shop = Workshop(tmp_path, database, ThisMachine(), url=url)
     yield shop
     for folder in shop.settings.attempts.glob("*"):
         shop.engine.destroy(folder)

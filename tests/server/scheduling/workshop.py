@@ -13,12 +13,14 @@ from sqlalchemy import select
 
 from onward.engines import Engine
 from onward.jobs.states import TERMINAL_JOBS
+from onward.repository import open_repository
 from onward.server.database import Database
 from onward.server.database.tables import Attempt, Job, Move, Storage
 from onward.server.jobs import requests
 from onward.server.scheduling import Supervisor
 from onward.server.settings import Settings
 from onward.server.spec import JobRequest
+from onward.stores import LocalStore
 
 STORAGE = "here"
 
@@ -33,6 +35,8 @@ class Workshop:
     settings: Settings = field(init=False)
     supervisor: Supervisor = field(init=False)
     slots: int = 4
+    url: str = ""
+    """Of the database, for other processes."""
 
     def __post_init__(self) -> None:
         self.settings = Settings(
@@ -113,6 +117,26 @@ class Workshop:
             lambda: all(self.job(job).state in TERMINAL_JOBS for job in jobs), timeout_s=timeout_s
         )
         return [self.job(job).state for job in jobs]
+
+    def ledger(self, *arguments: str) -> tuple[str, ...]:
+        """Arguments of the scripts in `scripts.py`."""
+        return ("--ledger", str(self.folder / "ledger"), *arguments)
+
+    def ledger_lines(self) -> list[str]:
+        """What scripts noted, without the attempts' names."""
+        path = self.folder / "ledger"
+        return [line.split()[1] for line in path.read_text().splitlines()] if path.exists() else []
+
+    def agent_pid(self, job: str) -> int:
+        """Of the newest attempt."""
+        pid = self.attempts(job)[-1].pid
+        assert pid
+        return pid
+
+    def steps(self, output: str) -> list[int]:
+        """Of the checkpoints in an output, in order."""
+        history = open_repository(LocalStore(self.folder / "outputs" / output)).history
+        return [commit.step for commit in history.live()]
 
     def log(self, job: str, number: int = -1) -> str:
         return (self.settings.attempts / self.attempts(job)[number].id / "log").read_text()

@@ -110,13 +110,12 @@ def _after_failure(
     allowed = RetrySpec.model_validate(job.spec.get("retries") or {}).of(cause)
     spent = int(job.retried.get(cause, 0))
     if spent >= allowed:
-        tries = "it is not tried again" if not allowed else f"tried again {allowed} times already"
-        return Turn("failed", f"{ending.reason}; after a {cause} {tries}{_lost(ending)}", facts)
+        tries = f"all {allowed} retries are used up" if allowed else "there are no retries"
+        return Turn("failed", f"{ending.reason}; {tries} for {cause}{_lost(ending)}", facts)
     wait_s = backoff_s(settings, int(facts["fruitless"]))
     return Turn(
         "backoff",
-        f"{ending.reason}; tried again in {wait_s:g} s (time {spent + 1} of {allowed} after a "
-        f"{cause})",
+        f"{ending.reason}; retry {spent + 1} of {allowed} for {cause} in {wait_s:g} s",
         {**facts, "retried": {**job.retried, cause: spent + 1}, "run_at": now_s + wait_s},
     )
 

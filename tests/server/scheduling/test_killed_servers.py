@@ -1,0 +1,217 @@
+"""Servers that are killed: at every boundary of a transaction or of a call, and at any moment.
+
+Whatever happens to it, the next server finds every job, starts nothing twice, and brings each to an
+end. The scripts themselves notice a double: each holds a lock on its output as long as it lives,
+and writes into a ledger when it begins.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onward.jobs.states import ATTEMPT_MOVES, JOB_MOVES, TERMINAL_ATTEMPTS, TERMINAL_JOBS
+from tests.server.scheduling.scripts import COMMITTING, COUNTING
+from tests.server.scheduling.workshop import Workshop
+
+FULL = os.environ.get("ONWARD_TEST_SCALE") == "full"
+
+
+class Lives:
+    """Servers, one after another, in processes that this one may kill."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.server.scheduling.lives", shop.url,
+                str(shop.settings.folder),
+            ],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.pid = 0
+        self.passed = 0
+
+    def begin(self, die_at: int | None = None) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print("-" if die_at is None else die_at, file=self._process.stdin, flush=True)
+        self.pid = int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def is_alive(self) -> bool:
+        return Path(f"/proc/{self.pid}/stat").exists() and (
+            Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
+
+    def wait(self) -> None:
+        """Until the server has ended."""
+        assert self._process.stdout is not None
+        word, status, passed = self._process.stdout.readline().split()
+        assert (word, int(status)) == ("ended", -signal.SIGKILL)
+        self.passed = int(passed)
+
+    def end(self) -> None:
+        if self.pid and self.is_alive():
+            self.kill()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+@pytest.fixture
+def lives(workshop: Workshop) -> Iterator[Lives]:
+    found = Lives(workshop)
+    yield found
+    found.end()
+
+
+def check(shop: Workshop, *jobs: str) -> None:
+    """The laws: every move legal, every attempt ended, nothing begun twice, never two at once."""
+    lines = (shop.folder / "ledger").read_text().splitlines()
+    assert not [line for line in lines if "DOUBLED" in line]
+    began = Counter(line.split()[0] for line in lines if line.endswith(" began"))
+    assert not [attempt for attempt, count in began.items() if count > 1]
+    known = set()
+    for job in jobs:
+        row, attempts = shop.job(job), shop.attempts(job)
+        assert row.state in TERMINAL_JOBS
+        assert [attempt.number for attempt in attempts] == list(range(1, row.generation + 1))
+        assert {attempt.state for attempt in attempts} <= TERMINAL_ATTEMPTS
+        known |= {attempt.id for attempt in attempts}
+        at: dict[str | None, str] = {None: "queued"} | {each.id: "created" for each in attempts}
+        moves = shop.moves(job)
+        for who, before, after in moves:
+            assert at[who] == before
+            assert after in (JOB_MOVES if who is None else ATTEMPT_MOVES)[before]
+            at[who] = after
+        assert at[None] == row.state
+        ends = sum(who is None and after in TERMINAL_JOBS for who, _, after in moves)
+        assert ends == 1
+    assert began.keys() <= known
+
+
+@pytest.mark.parametrize("wishes", [(), ("pause",), ("cancel",)], ids=["runs", "pause", "cancel"])
+def test_killed_at_every_boundary(
+    workshop: Workshop, lives: Lives, wishes: tuple[str, ...]
+) -> None:
+    """A server passes one boundary and dies before, or after, the next; then another one comes.
+
+    Over the whole life of a job that crashes, is tried again, saves, is paused and resumed or
+    cancelled, so that each boundary is where some server died.
+    """
+    job = workshop.submit(
+        COMMITTING, *workshop.ledger("--steps", "5", "--pause", "0.1", "--crash-at", "2")
+    )
+    deaths = 0
+    wanted = list(wishes)
+    end_s = time.monotonic() + 120
+    while workshop.job(job).state not in TERMINAL_JOBS:
+        assert time.monotonic() < end_s
+        # 1: before its first commit or call; 2: right after it, so that things go on.
+        lives.begin(die_at=1 + deaths % 2)
+        while lives.is_alive():
+            assert time.monotonic() < end_s
+            row = workshop.job(job)
+            if wanted and row.committed and row.state == "running":
+                workshop.ask(job, wanted.pop())
+            if row.state == "paused":
+                workshop.resume(job)
+            if row.state in TERMINAL_JOBS:
+                break
+            time.sleep(0.01)
+        else:
+            lives.wait()
+            deaths += 1
+            continue
+        lives.kill()
+    assert deaths >= 10
+    check(workshop, job)
+    row = workshop.job(job)
+    assert row.state == ("cancelled" if wishes == ("cancel",) else "succeeded"), row.reason
+    if row.state == "succeeded":
+        assert workshop.steps("out") == sorted(workshop.steps("out"))
+        assert workshop.steps("out")[-1] >= 5
+
+
+@pytest.mark.parametrize("point", range(1, 61) if FULL else (4, 7, 13))
+def test_killed_once_at_each_boundary(workshop: Workshop, lives: Lives, point: int) -> None:
+    """A server that knows what it did dies at its Nth boundary; the next one ends the job."""
+    job = workshop.submit(
+        COUNTING, *workshop.ledger("--steps", "5", "--pause", "0.1", "--crash-at", "2")
+    )
+    lives.begin(die_at=point)
+    end_s = time.monotonic() + 120
+    again = False
+    while workshop.job(job).state not in TERMINAL_JOBS:
+        assert time.monotonic() < end_s
+        if not again and not lives.is_alive():
+            lives.wait()
+            lives.begin()
+            again = True
+        time.sleep(0.02)
+    lives.end()
+    check(workshop, job)
+    assert workshop.job(job).state == "succeeded", workshop.job(job).reason
+
+
+def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, lives: Lives) -> None:
+    """Jobs that crash, are paused, resumed, stopped and cancelled meanwhile: none is lost."""
+    draw = random.Random(20261128)
+    kills = 200 if FULL else 10
+    life_s = 0.4
+    steps = "400" if FULL else "30"
+    jobs = [
+        workshop.submit(
+            COUNTING,
+            *workshop.ledger(
+                "--steps", steps, "--pause", "0.1", "--crash-at", str(draw.choice([-1, 1, 5]))
+            ),
+            output=f"out{number % 18}",  # some wait for others
+        )
+        for number in range(20)
+    ]
+    done = 0
+    for _ in range(kills):
+        lives.begin()
+        time.sleep(draw.uniform(0.02, 2 * life_s))
+        job = draw.choice(jobs)
+        state = workshop.job(job).state
+        if state == "paused":
+            workshop.resume(job)
+        elif state not in TERMINAL_JOBS and draw.random() < 0.3:
+            workshop.ask(job, draw.choice(["pause", "pause", "pause", "stop", "cancel"]))
+        lives.kill()
+        done += 1
+    lives.begin()
+    end_s = time.monotonic() + 240
+
+    def go_on() -> bool:
+        for job in jobs:
+            if workshop.job(job).state == "paused":
+                workshop.resume(job)
+        return not all(workshop.job(job).state in TERMINAL_JOBS for job in jobs)
+
+    while go_on():
+        assert time.monotonic() < end_s, [
+            (workshop.job(job).state, workshop.job(job).reason) for job in jobs
+        ]
+        time.sleep(0.1)
+    lives.kill()
+    check(workshop, *jobs)
+    states = Counter(workshop.job(job).state for job in jobs)
+    print(f"{done} kills, {sum(len(workshop.attempts(job)) for job in jobs)} attempts, {states}")
+    assert states["failed"] == 0, [workshop.job(job).reason for job in jobs]
+    assert states["succeeded"] >= 1
