@@ -30,6 +30,7 @@ test-all: export ONWARD_TEST_SCALE = full
 test-all: test
 
 test-main: $(VENV)/ready
+	scripts/install-test-programs
 	$(BIN)/python -m pytest $(PYTEST)
 
 test-mindspore: $(MINDSPORE_VENV)/ready
