@@ -1,0 +1,99 @@
+"""What is not in a log any more. Places in a log never change; what was given back reads as zeros.
+
+The agent gives back the middle of a log that grows too long and says so in `log.cut.json`; people
+give back its beginning, and the server says so in a file of its own. Each has one writer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+from onward.engines.base import LOG, LOG_CUT
+from onward.errors import JobError
+
+BY_SERVER = "log.freed.json"
+
+_PUNCH_HOLE_KEEP_SIZE = 3
+_BLOCK = 4096
+
+Cut = tuple[int, int]
+"""From this byte to before that one."""
+
+
+def cuts_of(folder: Path) -> list[Cut]:
+    """What was given back, in order, without overlaps."""
+    found = sorted(cut for name in (LOG_CUT, BY_SERVER) if (cut := _read(folder / name)))
+    merged: list[Cut] = []
+    for start, end in found:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def give_back(folder: Path, keep_bytes: int) -> int:
+    """Frees all of the log but its newest bytes; returns where what is left begins.
+
+    May be called while the agent writes. Raises `JobError` where the system cannot do that.
+    """
+    try:
+        fd = os.open(folder / LOG, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    try:
+        end = max(0, os.fstat(fd).st_size - keep_bytes) // _BLOCK * _BLOCK
+        before = _read(folder / BY_SERVER)
+        if before is not None and end <= before[1]:
+            return before[1]
+        if end == 0:
+            return 0
+        # First said, then done: a reader never takes zeros for what was printed. Who dies between
+        # the two leaves bytes that nobody reads, and the next cut frees them.
+        _probe(fd)
+        _write(folder / BY_SERVER, (0, end))
+        _punch(fd, 0, end)
+        return end
+    finally:
+        os.close(fd)
+
+
+def _read(path: Path) -> Cut | None:
+    try:
+        found = json.loads(path.read_bytes())
+        start, end = found["from"], found["to"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # nothing was given back
+    # `to` is null where the log ends for good: nothing follows, so nothing is missing in between.
+    return (start, end) if isinstance(start, int) and isinstance(end, int) and end > start else None
+
+
+def _write(path: Path, cut: Cut) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps({"from": cut[0], "to": cut[1]}))
+    os.replace(temporary, path)
+
+
+def _probe(fd: int) -> None:
+    """A hole behind the end changes nothing, and says whether there can be holes."""
+    _punch(fd, os.fstat(fd).st_size + _BLOCK, _BLOCK)
+
+
+def _punch(fd: int, start: int, length: int) -> None:
+    number = errno.ENOSYS
+    if sys.platform == "linux":
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+        fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        if fallocate(fd, _PUNCH_HOLE_KEEP_SIZE, start, length) == 0:
+            return
+        number = ctypes.get_errno()
+    raise JobError(
+        "the log cannot be cut",
+        why=os.strerror(number),
+        do="keep the server's folder on a file system that frees parts of files, such as ext4",
+    )
