@@ -20,6 +20,8 @@ from onward.server.api import routers
 from onward.server.console import pages
 from onward.server.console.errors import error_page, wants_page
 from onward.server.database import Database
+from onward.server.logs.series import SeriesCache
+from onward.server.logs.streams import Streams
 from onward.server.problems import problem, problem_of
 from onward.server.scheduling import Supervisor
 from onward.server.security.gatekeeper import Gatekeeper
@@ -48,6 +50,7 @@ def make_app(parts: Parts) -> FastAPI:
         try:
             yield
         finally:
+            await app.state.streams.close()
             await run_in_threadpool(supervisor.stop)
 
     app = FastAPI(
@@ -55,6 +58,8 @@ def make_app(parts: Parts) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
     )  # fmt: skip
     app.state.parts = parts
+    app.state.streams = Streams(parts.database, parts.settings.attempts)
+    app.state.series = SeriesCache()
     for router in [*routers(), *pages()]:
         app.include_router(router)
     _answer_errors(app)

@@ -7,6 +7,8 @@ from fastapi import APIRouter
 
 def routers() -> list[APIRouter]:
     """Every router, in the order of the OpenAPI document."""
-    from onward.server.api import code, jobs
+    from onward.server.api import asking, code, jobs, logs, metrics, streams
 
-    return [jobs.router, code.router]
+    return [
+        jobs.router, asking.router, logs.router, metrics.router, streams.router, code.router,
+    ]  # fmt: skip

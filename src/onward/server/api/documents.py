@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from onward.server.database.tables import Attempt, Job
+from onward.server.database.tables import Attempt, Job, Move
 
 
 class _Document(BaseModel):
@@ -66,9 +66,79 @@ class JobDocument(_Document):
     progress: dict[str, Any]
 
 
+class JobSummary(_Document):
+    """A job in a list: all but what was asked for. Times are seconds since 1970."""
+
+    id: str
+    name: str
+    state: str
+    wanted: str
+    version: int
+    generation: int
+    output: str
+    created_at: float
+    created_by: str
+    updated_at: float
+    started_at: float | None
+    ended_at: float | None
+    run_at: float | None
+    cause: str
+    reason: str
+    parent: str | None
+    schedule: str | None
+    progress: dict[str, Any]
+
+
+class MoveDocument(_Document):
+    """A change of state of a job, or of one of its attempts."""
+
+    id: int
+    at: float
+    job: str
+    attempt: str | None
+    before: str
+    after: str
+    by: str
+    reason: str
+
+
+class JobPage(BaseModel):
+    """A page of jobs. `next` is the cursor of the following page; null on the last one."""
+
+    items: list[JobSummary]
+    next: str | None
+
+
+class AttemptPage(BaseModel):
+    """A page of attempts, the newest first."""
+
+    items: list[AttemptDocument]
+    next: str | None
+
+
+class MovePage(BaseModel):
+    """A page of moves, the oldest first."""
+
+    items: list[MoveDocument]
+    next: str | None
+
+
+_JOB = tuple(JobDocument.model_fields)
+_ATTEMPT = tuple(AttemptDocument.model_fields)
+_MOVE = tuple(MoveDocument.model_fields)
+
+
+# Rows hold plain values of these types already: reading them again as models would cost more than
+# the request does otherwise.
+
+
 def job_document(job: Job) -> dict[str, Any]:
-    return JobDocument.model_validate(job).model_dump(mode="json")
+    return {name: getattr(job, name) for name in _JOB}
 
 
 def attempt_document(attempt: Attempt) -> dict[str, Any]:
-    return AttemptDocument.model_validate(attempt).model_dump(mode="json")
+    return {name: getattr(attempt, name) for name in _ATTEMPT}
+
+
+def move_document(move: Move) -> dict[str, Any]:
+    return {name: getattr(move, name) for name in _MOVE}
