@@ -15,7 +15,7 @@ from onward.cli.text import clean
 from onward.jobs.agent import JOB_THREAD, run_job
 from onward.jobs.display import Display, Lines, Terminal
 from onward.jobs.plan import make_plan
-from onward.jobs.spec import JobSpec
+from onward.jobs.spec import DATA_NAME, OUTPUT_NAME, Input, JobSpec
 from onward.trackers import NAMES
 
 
@@ -35,6 +35,40 @@ from onward.trackers import NAMES
     default="argument",
     help="Places as --data_url/--train_url, or as DATA_URL/TRAIN_URL in the environment.",
 )
+@click.option(
+    "--input", "inputs", multiple=True, metavar="NAME=LOCATION[:env]",
+    help="A further location that the script reads, as --NAME or, with :env, as NAME in the "
+    "environment; fetched like data, but only what is new in --data counts. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--data-name", default=DATA_NAME, metavar="NAME", show_default=True,
+    help="What the script calls the place of the data.",
+)  # fmt: skip
+@click.option(
+    "--data-pass-as", type=click.Choice(["argument", "env"]), default=None,
+    help="As --pass-as, for the data alone.",
+)  # fmt: skip
+@click.option(
+    "--output-name", default=OUTPUT_NAME, metavar="NAME", show_default=True,
+    help="What the script calls the place of the output.",
+)  # fmt: skip
+@click.option(
+    "--strategy", default="", metavar="NAME[:SAMPLES]",
+    help="How not to forget, whatever the script says: uniform, er:1000, lwf, …",
+)  # fmt: skip
+@click.option(
+    "--budget", default="", metavar="BUDGET",
+    help='How much this increment trains, whatever the script says: 3, "500 steps", "10 min", '
+    '"0.2 x retrain".',
+)  # fmt: skip
+@click.option(
+    "--margin", type=click.FloatRange(0, 1), metavar="SHARE",
+    help="How much worse than the champion a checkpoint may be, whatever the script says.",
+)  # fmt: skip
+@click.option(
+    "--no-promote", is_flag=True,
+    help="Nothing becomes the champion by itself; the gate's verdict stands in the log.",
+)  # fmt: skip
 @click.option("--retries", type=click.IntRange(0), default=0, help="Restarts after a crash.")
 @click.option("--resume", "verb", flag_value="resume", help="Insist on an unfinished increment.")
 @click.option("--continue", "verb", flag_value="continue", help="Insist on a new increment.")
@@ -111,6 +145,14 @@ def run(as_json: bool, dry_run: bool, **given: Any) -> int:
         grace_s=given["grace"],
         space=given["space"],
         track=tuple(dict.fromkeys(given["track"])),
+        inputs=tuple(map(Input.parse, given["inputs"])),
+        data_name=given["data_name"],
+        data_pass_as=given["data_pass_as"] or "",
+        output_name=given["output_name"],
+        strategy=given["strategy"],
+        budget=given["budget"],
+        margin=given["margin"],
+        promote=not given["no_promote"],
     )
     if dry_run:
         return _show_plan(spec, as_json=as_json)

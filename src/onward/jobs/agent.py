@@ -101,8 +101,10 @@ class _Agent:
         self.limits = limits
         self.outcome = Outcome(spec.command())
         self.data: JobData | None = None
+        self.inputs: dict[str, JobData] = {}
         self.output: JobOutput | None = None
         self.data_path: Path | None = None
+        self.input_paths: dict[str, Path] = {}
         self.snapshot = ""
         self.behind = ""
         self.told = (0, 0, 0)
@@ -125,12 +127,14 @@ class _Agent:
             self.outcome.seconds = time.monotonic() - began_s
             if self.output is not None:
                 self.output.release()
-            if self.data is not None:
-                self.data.release()
+            for data in self._all_data():
+                data.release()
 
     def _work(self) -> None:
         if self.spec.data:
             self.data = JobData(self.spec.data)
+        for each in self.spec.inputs:
+            self.inputs[each.name] = JobData(each.location, option=f"--input {each.name}")
         self.output = output = open_output(self.spec, self.display)
         fruitless = 0
         for number in range(1, self.spec.retries + 2):
@@ -170,13 +174,24 @@ class _Agent:
             self._train(attempt, output, start)
         return attempt
 
+    def _all_data(self) -> list[JobData]:
+        return [*([self.data] if self.data is not None else []), *self.inputs.values()]
+
     def _fetch_data(self, output: JobOutput) -> None:
+        wanted = [
+            (data, sum(entry.size_bytes for entry in data.plan().fetched))
+            for data in self._all_data()
+        ]
+        needed = sum(size_bytes for _, size_bytes in wanted)
+        if needed:
+            # All that will be fetched must fit before anything is.
+            place = next(data.path for data, size_bytes in wanted if size_bytes)
+            check_space(place, needed + output.bytes_to_fetch())
+        for name, data in self.inputs.items():
+            self.input_paths[name] = data.fetch(self.display)
+            self.display.say(f"input {name}: {self.input_paths[name]}")
         if self.data is None:
             return
-        wanted = sum(entry.size_bytes for entry in self.data.plan().fetched)
-        if wanted:
-            # All that will be fetched must fit before anything is.
-            check_space(self.data.path, wanted + output.bytes_to_fetch())
         self.data_path = self.data.fetch(self.display)
         found = self.data.snapshot()
         self.snapshot = found.digest
@@ -209,13 +224,16 @@ class _Agent:
             self.outcome.selection = output.selection
         self._tell(beginning, pinned=output.working is not None)
         data = self.data_path
-        command = script_command(self.spec, output=output.folder, data=data)
+        command = script_command(
+            self.spec, output=output.folder, data=data, inputs=self.input_paths
+        )
         retention = self.spec.retention()
         if retention.drops_anything:
             output.keep(retention)
         environment = script_environment(
-            self.spec, os.environ, output=output.folder, data=data, data_snapshot=self.snapshot,
-            writer=writer, asked=asked, beginning=beginning, pin=output.working is not None,
+            self.spec, os.environ, output=output.folder, data=data, inputs=self.input_paths,
+            data_snapshot=self.snapshot, writer=writer, asked=asked, beginning=beginning,
+            pin=output.working is not None,
         )  # fmt: skip
 
         def start() -> ScriptProcess:

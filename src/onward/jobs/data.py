@@ -34,19 +34,19 @@ class JobData:
     """`url` as a path on this machine: itself, or a copy that follows an object store.
 
     The copy is held until `release`: another job on the same data meanwhile makes its own.
-    Raises `BadURL` at once if there is nothing at `url`.
+    Raises `BadURL` at once if there is nothing at `url`; `option` is what named it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, option: str = "--data") -> None:
         self._location = parse(url)
         self._folder: WorkingFolder | None = None
         if self._location.is_local:
             path = Path(self._location.prefix)
             if not path.exists():
-                raise _nothing_at(str(path))
+                raise _nothing_at(str(path), option)
             self.path = path
             return
-        self._store, self._entries, single = _listed(url)
+        self._store, self._entries, single = _listed(url, option)
         self._single = single
         self._first = WorkingFolder.first_path(url, kind="data")
         self.path = self._path_in(self._first)
@@ -115,7 +115,7 @@ class JobData:
         return DataPlan(self._path_in(folder), fetched, removed, len(wanted), total)
 
 
-def _listed(url: str) -> tuple[Store, Sequence[Entry], str]:
+def _listed(url: str, option: str) -> tuple[Store, Sequence[Entry], str]:
     """The store of a data location, its objects, and its name if it is a single object."""
     store = open_store(url)
     entries = sorted(store.list(""), key=lambda entry: entry.key)
@@ -129,14 +129,14 @@ def _listed(url: str) -> tuple[Store, Sequence[Entry], str]:
         for entry in store.list(name):
             if entry.key == name:
                 return store, [entry], name
-    raise _nothing_at(location.display)
+    raise _nothing_at(location.display, option)
 
 
-def _nothing_at(place: str) -> BadURL:
+def _nothing_at(place: str, option: str) -> BadURL:
     return BadURL(
         f"there is no data at {place}",
         why="nothing is stored there",
-        do="check --data",
+        do=f"check {option}",
     )
 
 

@@ -54,6 +54,8 @@ class Plan:
     unpushed: list[str] = field(default_factory=list)
     files: Selection | None = None
     data: DataFacts | None = None
+    inputs: dict[str, DataFacts] = field(default_factory=dict)
+    """By name, those beside the data."""
     free_for_data_bytes: int | None = None
 
     @property
@@ -63,10 +65,13 @@ class Plan:
     @property
     def _fits(self) -> bool:
         files = self.files.size_bytes if self.files else 0
-        data = self.data.fetch_bytes if self.data else 0
+        data = sum(facts.fetch_bytes for facts in self._all_data())
         return (self.free_bytes is None or self.fetch_bytes + files <= self.free_bytes) and (
             self.free_for_data_bytes is None or data <= self.free_for_data_bytes
         )
+
+    def _all_data(self) -> list[DataFacts]:
+        return [*([self.data] if self.data is not None else []), *self.inputs.values()]
 
     def lines(self) -> list[str]:
         """The plan, for people."""
@@ -96,6 +101,8 @@ class Plan:
             ]
         if self.data is not None:
             lines += _data_lines(self.data)
+        for name, facts in self.inputs.items():
+            lines += _input_lines(name, facts)
         for name, count in self.batches.items():
             lines.append(f"train: {count:,} batches an epoch ({name}), as at that checkpoint")
         if self.nothing_new:
@@ -126,6 +133,7 @@ class Plan:
             "fits": self._fits,
             "files": self.files.document() if self.files is not None else None,
             "data": asdict(self.data) if self.data is not None else None,
+            "inputs": {name: asdict(facts) for name, facts in self.inputs.items()},
             "batches": self.batches,
             "nothing_new": self.nothing_new or None,
             "command": self.command,
@@ -136,6 +144,9 @@ def make_plan(spec: JobSpec) -> Plan:
     """Looks at everything and changes nothing. Raises what the job would raise before it starts."""
     spec.check()
     data = JobData(spec.data) if spec.data else None
+    inputs = {
+        each.name: JobData(each.location, option=f"--input {each.name}") for each in spec.inputs
+    }
     store = open_store(spec.output)
     location = parse(spec.output)
     repository = existing_repository(store)
@@ -146,7 +157,10 @@ def make_plan(spec: JobSpec) -> Plan:
     refuse_start_over(spec, repository.history if repository else None)
     beginning = spec.asked().decide(repository)
     folder = Path(os.path.abspath(working / "output")) if working else Path(location.prefix)
-    command = script_command(spec, output=folder, data=data.path if data else None)
+    command = script_command(
+        spec, output=folder, data=data.path if data else None,
+        inputs={name: each.path for name, each in inputs.items()},
+    )  # fmt: skip
     plan = Plan(location.display, command, beginning, unpushed=unpushed)
     if beginning.manifest is not None:
         plan.tensors = len(beginning.manifest.tensors)
@@ -158,6 +172,11 @@ def make_plan(spec: JobSpec) -> Plan:
         plan.files = PlainFiles(store, working, say=lambda _: None).select(spec.predownload)
     if data is not None:
         _add_data(plan, spec, data, repository)
+    for each in spec.inputs:
+        found = inputs[each.name]
+        plan.inputs[each.name] = _facts(each.location, found)
+        if not found.is_local:
+            plan.free_for_data_bytes = free_bytes(found.path)
     return plan
 
 
@@ -214,6 +233,27 @@ def _add_data(plan: Plan, spec: JobSpec, data: JobData, repository: Repository |
     )  # fmt: skip
     if not data.is_local:
         plan.free_for_data_bytes = free_bytes(data.path)
+
+
+def _facts(location: str, data: JobData) -> DataFacts:
+    """Of an input: whether it is new does not matter."""
+    todo = data.plan()
+    items, size_bytes = todo.items, todo.size_bytes
+    if data.is_local:
+        found = data.snapshot(remember=False)
+        items, size_bytes = found.items, found.size_bytes
+    fetch_bytes = sum(entry.size_bytes for entry in todo.fetched)
+    return DataFacts(
+        parse(location).display, str(data.path), items, size_bytes, len(todo.fetched), fetch_bytes,
+        None,
+    )  # fmt: skip
+
+
+def _input_lines(name: str, facts: DataFacts) -> list[str]:
+    lines = [f"input {name}: {facts.url}, {counted(facts.items, 'file')}, {size(facts.size_bytes)}"]
+    if facts.fetch_items:
+        lines.append(f"  fetch {counted(facts.fetch_items, 'file')} ({size(facts.fetch_bytes)})")
+    return lines
 
 
 def _batches(about: dict[str, Any]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from onward.jobs.spec import JobSpec
 from onward.repository import Writer
@@ -14,17 +15,31 @@ from onward.training import environment as names
 from onward.training.opening import Asked, Beginning
 from onward.training.space import space_limit
 
+_NONE: Mapping[str, Path] = MappingProxyType({})
 _OURS = frozenset(value for name, value in vars(names).items() if name.isupper())
 
 
-def script_command(spec: JobSpec, *, output: Path, data: Path | None) -> list[str]:
-    """This very Python, the script, the places if passed as arguments, its own arguments."""
+def script_command(
+    spec: JobSpec, *, output: Path, data: Path | None, inputs: Mapping[str, Path] = _NONE
+) -> list[str]:
+    """This very Python, the script, the places if passed as arguments, its own arguments.
+
+    `inputs` are the places of `spec.inputs`, by name.
+    """
     places: list[str] = []
-    if spec.pass_as == "argument":
-        if data is not None:
-            places += ["--data_url", str(data)]
-        places += ["--train_url", str(output)]
+    for name, how, path in _places(spec, output=output, data=data, inputs=inputs):
+        if how == "argument":
+            places += [f"--{name}", str(path)]
     return [sys.executable, spec.script, *places, *spec.arguments]
+
+
+def _places(
+    spec: JobSpec, *, output: Path, data: Path | None, inputs: Mapping[str, Path]
+) -> list[tuple[str, str, Path]]:
+    known = {**inputs, spec.output_name: output}
+    if data is not None:
+        known[spec.data_name] = data
+    return [(name, how, known[name]) for name, how in spec.parameters() if name in known]
 
 
 def script_environment(
@@ -33,6 +48,7 @@ def script_environment(
     *,
     output: Path,
     data: Path | None,
+    inputs: Mapping[str, Path] = _NONE,
     data_snapshot: str,
     writer: Writer,
     asked: Asked,
@@ -62,6 +78,10 @@ def script_environment(
         names.DATA_SNAPSHOT: data_snapshot,
         names.ON_DAMAGE: asked.on_damage if asked.on_damage != "raise" else "",
         names.TRACK: ",".join(spec.track),
+        names.STRATEGY: spec.strategy,
+        names.BUDGET: spec.budget,
+        names.MARGIN: f"{spec.margin!r}" if spec.margin is not None else "",
+        names.PROMOTE: "" if spec.promote else "no",
         names.AUDIT_OF: spec.audit_of,
         names.AUDIT_SAMPLE: f"{spec.audit_sample!r}" if spec.audit_of else "",
         names.SAVE_EVERY: spec.save_every or "",
@@ -75,8 +95,8 @@ def script_environment(
     limit = space_limit(spec.space)
     if limit is not None:
         optional[names.SPACE] = str(limit)
-    if spec.pass_as == "env":
-        optional["TRAIN_URL"] = str(output)
-        optional["DATA_URL"] = str(data) if data is not None else ""
+    for name, how, path in _places(spec, output=output, data=data, inputs=inputs):
+        if how == "env":
+            optional[name.upper()] = str(path)
     told.update({name: value for name, value in optional.items() if value})
     return told

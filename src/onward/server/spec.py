@@ -14,6 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from onward.errors import OnwardError
+from onward.training.wishes import Wishes
+
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
 _OURS = re.compile(r"^(ONWARD_|LD_|PYTHON|PATH$|HOME$)")
 
@@ -76,11 +79,20 @@ class OutputSpec(_Part):
 class IncrementSpec(_Part):
     """How an increment learns. What is empty, the script decides."""
 
-    strategy: Annotated[str, StringConstraints(pattern=r"^[a-z0-9+_-]{0,40}$")] = ""
+    strategy: Annotated[str, StringConstraints(pattern=r"^[a-z0-9+_-]{0,40}(:[0-9]{1,9})?$")] = ""
+    """NAME, or NAME:SAMPLES for one with a replay memory."""
     budget: Annotated[str, StringConstraints(max_length=60, pattern=r"^[A-Za-z0-9. ]*$")] = ""
     margin: Annotated[float, Field(ge=0, le=1)] | None = None
     promote: bool = True
     """Whether a checkpoint that passes the gate becomes the champion by itself."""
+
+    @model_validator(mode="after")
+    def _meant(self) -> IncrementSpec:
+        try:
+            Wishes(self.strategy, self.budget, self.margin, self.promote).check()
+        except OnwardError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class ResourceSpec(_Part):
@@ -174,6 +186,12 @@ class JobRequest(_Part):
             raise ValueError("verb branch needs branch_from, and no other verb has it")
         if self.output.name in self.inputs:
             raise ValueError("an input and the output have the same parameter name")
+        passed = {name for name, each in self.inputs.items() if each.pass_as == "env"}
+        passed |= {self.output.name} if self.output.pass_as == "env" else set()
+        _refuse_ours({name.upper(): "" for name in passed})
+        clash = {name.upper() for name in passed} & {*self.environment, *self.secrets}
+        if clash:
+            raise ValueError(f"both a place and a variable: {', '.join(sorted(clash))}")
         both = self.environment.keys() & self.secrets.keys()
         if both:
             raise ValueError(f"both in environment and in secrets: {', '.join(sorted(both))}")

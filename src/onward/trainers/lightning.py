@@ -106,7 +106,7 @@ class OnwardCallback(Callback):
             self.run = self._fit.open(self._url, options)
             if self._prepare is not None:
                 self._prepare(self.run)
-            self._fit.begin(self._plan)
+            self._fit.begin(self.run.budget_for(self._plan))
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if self._fit is not None:

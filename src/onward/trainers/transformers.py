@@ -29,6 +29,7 @@ from onward.trainers.transformers_loop import Incremental, steps_of
 from onward.trainers.transformers_parts import TrainerParts
 from onward.training.run import Run
 from onward.training.session import open as open_run
+from onward.training.session import wishes_for
 
 __all__ = ["OnwardCallback"]
 
@@ -169,7 +170,9 @@ class OnwardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Opens the output, restores everything that exists, and returns the trainer's batches."""
         options = dict(self._options)
         hooks = hooks_of(options.pop("strategy", ()))
-        self.has_penalties = any(isinstance(hook, Penalty) for hook in hooks)
+        # The job may ask for another one, which is checked too; `open` says so and makes it.
+        chosen = wishes_for(self._url).hooks(hooks, say=lambda _: None)
+        self.has_penalties = any(isinstance(hook, Penalty) for hook in chosen)
         check_trainer(trainer, penalties=self.has_penalties)
         trainer.optimizer = trainer.accelerator.prepare(trainer.create_optimizer())
         args = trainer.args
@@ -190,6 +193,7 @@ class OnwardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._prepare(self.run)
         self.loader = self._loader_for(trainer, self.run)
         self.parts.check_place(self.loader.batches_taken)
+        self._plan = self.run.budget_for(self._plan)
         self._make_plan(trainer, self.run)
         return self.loader
 

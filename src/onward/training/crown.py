@@ -35,6 +35,8 @@ class Crown:
         self._expected: str | None = None
         self._won: str | None = None
         self._blind = False
+        self.hands_off = False
+        """Whether nobody becomes champion by itself."""
 
     def evidence(self) -> Evidence | None:
         """What the present champion showed; None where there is none, or it cannot be read now.
@@ -66,6 +68,12 @@ class Crown:
             return
         if verdict is not None and not verdict.passed:
             self._say(f"the champion stays {verdict.champion}")
+            return
+        if self.hands_off:
+            self._say(
+                f"checkpoint {checkpoint} may become the champion, but the job asks that nothing "
+                "does by itself: `onward promote` makes it"
+            )
             return
         self._won = checkpoint
         if self._tell is not None:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from onward.training.wishes import NO_WISHES, Wishes, read_margin
+
 OUTPUT = "ONWARD_OUTPUT"
 OUTPUT_URL = "ONWARD_OUTPUT_URL"
 CLAIM = "ONWARD_CLAIM"
@@ -25,6 +27,10 @@ SPACE = "ONWARD_SPACE"
 TRACK = "ONWARD_TRACK"
 AUDIT_OF = "ONWARD_AUDIT_OF"
 AUDIT_SAMPLE = "ONWARD_AUDIT_SAMPLE"
+STRATEGY = "ONWARD_STRATEGY"
+BUDGET = "ONWARD_BUDGET"
+MARGIN = "ONWARD_MARGIN"
+PROMOTE = "ONWARD_PROMOTE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class Environment:
     """`<output>@<checkpoint id>`: train a full retrain of what that checkpoint learned."""
     audit_sample: float = 1.0
     """On which share of its data, above 0 and up to 1."""
+    wishes: Wishes = NO_WISHES
+    """What the job asks of an increment, whatever the script says."""
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -80,4 +88,10 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         track=tuple(filter(None, found.get(TRACK, "").split(","))),
         audit_of=found.get(AUDIT_OF, ""),
         audit_sample=float(found.get(AUDIT_SAMPLE) or 1.0),
+        wishes=Wishes(
+            found.get(STRATEGY, ""),
+            found.get(BUDGET, ""),
+            read_margin(found.get(MARGIN, "")),
+            found.get(PROMOTE, "") != "no",
+        ),
     )

@@ -20,6 +20,7 @@ from onward.training.judging import Judging
 from onward.training.learner import Learner
 from onward.training.lessons import LoaderLessons
 from onward.training.planning import AskedPlan, Increment, Planner
+from onward.training.wishes import NO_WISHES, Wishes
 
 
 class Learning:
@@ -30,11 +31,18 @@ class Learning:
     """
 
     def __init__(
-        self, learner: Learner, planner: Planner, judging: Judging, *, increment: int
+        self,
+        learner: Learner,
+        planner: Planner,
+        judging: Judging,
+        *,
+        increment: int,
+        wishes: Wishes = NO_WISHES,
     ) -> None:
         self.learner = learner
         self.planner = planner
         self.judging = judging
+        self.wishes = wishes
         self.curve = Curve()
         self.samples_before = 0
         """Rows of this increment that earlier processes handed out."""
@@ -81,6 +89,7 @@ class Learning:
                     do="call run.plan once, after run.loader and before the loop",
                 )
             return
+        asked = self.wishes.plan(asked, say=self.say)
         self._begun = True
         fresh_start = not self.learner.begun
         if fresh_start and asked is not None and asked.moments == "reset":
@@ -158,7 +167,7 @@ class Learning:
         return whole or self.spent(steps)
 
     def epochs_left(
-        self, budget: int | float | str | None, *, first: int, steps: Callable[[], int]
+        self, budget: int | float | str | Budget | None, *, first: int, steps: Callable[[], int]
     ) -> Iterator[int]:
         """The epochs still to train, from `first`; `budget` is for a loop that nothing is known of.
 

@@ -165,7 +165,7 @@ class Run:
 
     def plan(
         self,
-        budget: int | float | str,
+        budget: int | float | str | Budget,
         *,
         retrain_epochs: float | None = None,
         schedule: bool | None = None,
@@ -207,6 +207,10 @@ class Run:
             self._reporter.say(sentence)
         return plan
 
+    def budget_for(self, plan: int | float | str | Budget | None) -> Any:
+        """The budget that the job asks for, else `plan`. For trainers that own the loop."""
+        return self._learning.wishes.budget_of(plan, say=self._reporter.say)
+
     def epochs(self, budget: int | float | str | None = None) -> Iterator[int]:
         """Yields the epochs of this increment that are still to train, from 0.
 
@@ -214,8 +218,10 @@ class Run:
         finished model that continues trains as much again. The loader ends early, within the last
         epoch, where the budget is spent. Raises `EmptyBudget` for one that trains nothing.
         """
-        if budget is not None and self._learning.planner.plan is None:
-            self._begin_learning(AskedPlan(Budget.of(budget)))
+        if self._learning.planner.plan is None:
+            budget = self.budget_for(budget)
+            if budget is not None:
+                self._begin_learning(AskedPlan(Budget.of(budget)))
         left = self._learning.epochs_left(
             budget, first=self.epoch, steps=lambda: self.increment_step
         )

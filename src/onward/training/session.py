@@ -51,6 +51,7 @@ from onward.training.saver import Saver
 from onward.training.space import LocalSpace, space_limit
 from onward.training.tracked import begin_tracking, tracking_for
 from onward.training.tracking import EVERY_STEPS
+from onward.training.wishes import Wishes
 
 Verb = Literal["auto", "resume", "continue", "branch"]
 
@@ -173,6 +174,10 @@ def open(
     framework.capture(objects)  # what cannot be stored is found now, not at the first save
     reporter = reporter_for(environment.events_fd)
     try:
+        wishes = agent.wishes
+        wishes.check()
+        hooks = wishes.hooks(hooks, say=reporter.say)
+        margin = wishes.margin_of(margin, say=reporter.say)
         tracking = tracking_for(
             trackers, agent, place, every_steps=track_every_steps, say=reporter.say
         )
@@ -208,11 +213,13 @@ def open(
             say=reporter.say,
         )
         crown = _crown(repository, agent, pusher, reporter)
+        crown.hands_off = not wishes.promote
         learning = Learning(
             learner,
             Planner(framework, objects),
             _judging(framework, objects, repository, beginning, margin, crown),
             increment=beginning.increment,
+            wishes=wishes,
         )
         if learner.needs_fresh_weights and beginning.verb == "continue":
             weights = learner.maths.weights(_model_of(framework, objects))
@@ -399,6 +406,12 @@ def agent_for(place: str, environment: Environment) -> Environment:
     else:
         same = named.url == environment.output_url
     return environment if same else Environment()
+
+
+def wishes_for(url: str | os.PathLike[str] | None) -> Wishes:
+    """What the job asks of increments of this output; nothing where it is about another one."""
+    environment = read_environment()
+    return agent_for(str(url) if url is not None else environment.output, environment).wishes
 
 
 def asked_for(

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from onward.engines.machine import ThisMachine
 from onward.errors import Damaged, Missing, UsageError
 from onward.server.app import Parts, make_app
-from onward.server.code import Limits, Pinned, copy_code, pin_archive, pin_code
+from onward.server.code import Limits, Pinned, checked_tree, pin_archive, pin_code
 from onward.server.code.pinning import clear_unfinished, tree_of
 from onward.server.database import Database, open_database
 from onward.server.database.migrating import migrate
@@ -95,24 +95,7 @@ def test_what_changes_afterwards_is_other_code(
     (folder / "train.py").write_text("print(2)\n")
     after = pin(settings, database, LocalStore(folder), folder="lab:code")
     assert after.digest != before.digest
-    copy_code(settings, before.digest, tmp_path / "work")
-    assert (tmp_path / "work" / "train.py").read_text() == "print(1)\n"
-
-
-def test_a_script_that_writes_changes_its_own_copy_only(
-    settings: Settings, database: Database, folder: Path, tmp_path: Path
-) -> None:
-    """Attempts share no byte, and a copy that was left half is made anew."""
-    pinned = pin(settings, database, LocalStore(folder), folder="lab:code")
-    work = tmp_path / "work"
-    copy_code(settings, pinned.digest, work)
-    with open(work / "train.py", "a") as file:
-        file.write("changed")
-    (work / "left.txt").write_text("half")
-    (tree_of(settings, pinned.digest) / "train.py").read_text().index("print(1)")
-    copy_code(settings, pinned.digest, work)
-    assert (work / "train.py").read_text() == "print(1)\n"
-    assert not (work / "left.txt").exists()
+    assert (checked_tree(settings, before.digest) / "train.py").read_text() == "print(1)\n"
 
 
 @pytest.mark.parametrize("harm", ["change", "remove", "add", "mode", "all"])
@@ -133,9 +116,9 @@ def test_stored_code_that_was_changed_never_runs(
     else:
         shutil.rmtree(tree.parent)
     with pytest.raises(Damaged):
-        copy_code(settings, pinned.digest, tmp_path / "work")
+        checked_tree(settings, pinned.digest)
     pin(settings, database, LocalStore(folder), folder="lab:code")
-    copy_code(settings, pinned.digest, tmp_path / "work")
+    checked_tree(settings, pinned.digest)
 
 
 def test_links_that_lead_out_of_a_folder_are_refused(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from sqlalchemy import select
 from onward.engines import Engine
 from onward.jobs.states import TERMINAL_JOBS
 from onward.repository import open_repository
+from onward.server.code.tree import digest_of
 from onward.server.database import Database
 from onward.server.database.tables import Attempt, Job, Move, Storage
 from onward.server.jobs import requests
@@ -60,11 +61,15 @@ class Workshop:
 
     def code(self, files: Mapping[str, str]) -> str:
         """Pins code; returns its digest."""
-        digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+        self.settings.code.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.settings.code))
         for name, text in files.items():
-            path = self.settings.code / digest / "tree" / name
+            path = temporary / "tree" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+        digest = digest_of(temporary / "tree")
+        if not (self.settings.code / digest).exists():
+            temporary.rename(self.settings.code / digest)
         return digest
 
     def submit(self, script: str, *arguments: str, output: str = "out", **more: Any) -> str:

@@ -4,6 +4,6 @@ Every tree of files is stored once, under the digest of its paths, modes and byt
 """
 
 from onward.server.code.limits import Limits
-from onward.server.code.pinning import Pinned, copy_code, find_code, pin_archive, pin_code
+from onward.server.code.pinning import Pinned, checked_tree, find_code, pin_archive, pin_code
 
-__all__ = ["Limits", "Pinned", "copy_code", "find_code", "pin_archive", "pin_code"]
+__all__ = ["Limits", "Pinned", "checked_tree", "find_code", "pin_archive", "pin_code"]

@@ -27,7 +27,7 @@ from onward.server.code.archives import unpack
 from onward.server.code.folders import fetched, gather
 from onward.server.code.git import Addresses, gather_git
 from onward.server.code.limits import Limits
-from onward.server.code.tree import Tree, digest_of, walk
+from onward.server.code.tree import Tree, digest_of
 from onward.server.database import Database
 from onward.server.database.tables import Code
 from onward.server.names import now_s
@@ -117,32 +117,17 @@ def find_code(session: Session, digest: str) -> Code:
     return row
 
 
-def copy_code(settings: Settings, digest: str, folder: Path) -> None:
-    """A private copy in `folder`, which is made, or made anew: scripts may write where they are.
-
-    Never a link to what is pinned, which a script could change. Raises `Damaged` if what is stored
-    is not what was pinned.
-    """
-    tree = tree_of(settings, digest)
-    with written(f"could not copy the code to {folder}"):
-        if folder.is_dir():
-            shutil.rmtree(folder)  # of an agent that died while it copied
-        folder.mkdir(parents=True)
-        if tree.is_dir():
-            for path, kind in walk(tree):
-                target = folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if kind == "link":
-                    target.symlink_to(os.readlink(tree / path))
-                else:
-                    shutil.copyfile(tree / path, target, follow_symlinks=False)
-                    target.chmod(0o755 if kind == "executable" else 0o644)
-    if digest_of(folder) != digest:
+def checked_tree(settings: Settings, digest: str) -> Path:
+    """Where the tree is, to be copied for an attempt: scripts may write where they are, and a link
+    would let them change what is pinned. Raises `Damaged` if it is not what was pinned."""
+    place = settings.code / digest
+    if not _is_whole(place, digest):
         raise Damaged(
-            f"the code {digest} is not stored as it was pinned",
-            why=f"{tree} is missing or was changed",
+            f"the code {digest[:12]}… is not stored as it was pinned",
+            why=f"{place} is missing or was changed",
             do="submit the job again from its source, which stores it anew",
         )
+    return place / "tree"
 
 
 def tree_of(settings: Settings, digest: str) -> Path:
