@@ -8,21 +8,18 @@ from pathlib import Path
 import pytest
 
 from onward.engines.machine import ThisMachine
-from onward.server.database import open_database
-from onward.server.database.migrating import migrate
+from onward.server.database import Database
 from tests.server.scheduling.workshop import Workshop
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
+def workshop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database, database_url: str
+) -> Iterator[Workshop]:
     """Real agents on this machine."""
     monkeypatch.setenv("ONWARD_HOME", str(tmp_path / "home"))
-    url = f"sqlite:///{tmp_path}/onward.db"
-    database = open_database(url)
-    migrate(database)
-    shop = Workshop(tmp_path, database, ThisMachine(), url=url)
+    shop = Workshop(tmp_path, database, ThisMachine(), url=database_url)
     yield shop
     for folder in shop.settings.attempts.glob("*"):
         shop.engine.destroy(folder)
         shop.engine.destroy(folder)
-    database.close()

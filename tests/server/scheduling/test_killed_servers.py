@@ -7,6 +7,8 @@ and writes into a ledger when it begins.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
 import signal
@@ -23,6 +25,7 @@ from onward.jobs.states import ATTEMPT_MOVES, JOB_MOVES, TERMINAL_ATTEMPTS, TERM
 from tests.server.scheduling.scripts import COMMITTING, COUNTING
 from tests.server.scheduling.workshop import Workshop
 
+DATABASES = ["sqlite", "postgresql"]
 FULL = os.environ.get("ONWARD_TEST_SCALE") == "full"
 
 
@@ -48,7 +51,8 @@ class Lives:
         self.pid = int(self._process.stdout.readline())
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have come to its point
+            os.kill(self.pid, signal.SIGKILL)
         self.wait()
 
     def is_alive(self) -> bool:
@@ -103,7 +107,13 @@ def check(shop: Workshop, *jobs: str) -> None:
     assert began.keys() <= known
 
 
-@pytest.mark.parametrize("wishes", [(), ("pause",), ("cancel",)], ids=["runs", "pause", "cancel"])
+@pytest.mark.parametrize(
+    ("database_url", "wishes"),
+    list(itertools.product(DATABASES, [(), ("pause",), ("cancel",)]))
+    if FULL
+    else [("sqlite", ("pause",)), ("sqlite", ("cancel",)), ("postgresql", ("pause",))],
+    indirect=["database_url"],
+)
 def test_killed_at_every_boundary(
     workshop: Workshop, lives: Lives, wishes: tuple[str, ...]
 ) -> None:
@@ -146,7 +156,8 @@ def test_killed_at_every_boundary(
         assert workshop.steps("out")[-1] >= 5
 
 
-@pytest.mark.parametrize("point", range(1, 61) if FULL else (4, 7, 13))
+@pytest.mark.parametrize("database_url", DATABASES if FULL else ["sqlite"], indirect=True)
+@pytest.mark.parametrize("point", range(1, 61) if FULL else (4, 13))
 def test_killed_once_at_each_boundary(workshop: Workshop, lives: Lives, point: int) -> None:
     """A server that knows what it did dies at its Nth boundary; the next one ends the job."""
     job = workshop.submit(
@@ -167,6 +178,7 @@ def test_killed_once_at_each_boundary(workshop: Workshop, lives: Lives, point: i
     assert workshop.job(job).state == "succeeded", workshop.job(job).reason
 
 
+@pytest.mark.parametrize("database_url", DATABASES if FULL else ["sqlite"], indirect=True)
 def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, lives: Lives) -> None:
     """Jobs that crash, are paused, resumed, stopped and cancelled meanwhile: none is lost."""
     draw = random.Random(20261128)

@@ -17,6 +17,12 @@ from onward.stores import LocalStore
 from tests.server.scheduling.scripts import COMMITTING, COUNTING
 from tests.server.scheduling.workshop import Workshop
 
+# What agents do has nothing to do with the kind of database; `test_decisions.py` has both.
+DATABASES = (
+    ["sqlite", "postgresql"] if os.environ.get("ONWARD_TEST_SCALE") == "full" else ["sqlite"]
+)
+pytestmark = pytest.mark.parametrize("database_url", DATABASES, indirect=True)
+
 PLAIN = """
 import argparse, pathlib
 parser = argparse.ArgumentParser()
