@@ -184,7 +184,7 @@ def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, live
     draw = random.Random(20261128)
     kills = 200 if FULL else 10
     life_s = 0.4
-    steps = "400" if FULL else "30"
+    steps = "800" if FULL else "30"
     jobs = [
         workshop.submit(
             COUNTING,
@@ -204,7 +204,7 @@ def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, live
         if state == "paused":
             workshop.resume(job)
         elif state not in TERMINAL_JOBS and draw.random() < 0.3:
-            workshop.ask(job, draw.choice(["pause", "pause", "pause", "stop", "cancel"]))
+            workshop.ask(job, draw.choice(["pause"] * 12 + ["stop", "cancel"]))
         lives.kill()
         done += 1
     lives.begin()

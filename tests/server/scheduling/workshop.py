@@ -108,6 +108,14 @@ class Workshop:
             rows = session.scalars(select(Move).where(Move.job == job).order_by(Move.id))
             return [(row.attempt, row.before, row.after) for row in rows]
 
+    def reasons(self, job: str) -> list[str]:
+        """Of the job's moves, in order."""
+        with self.database.read() as session:
+            rows = session.scalars(
+                select(Move).where(Move.job == job, Move.attempt.is_(None)).order_by(Move.id)
+            )
+            return [row.reason for row in rows]
+
     def until(self, true: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
         """Ticks until something is so."""
         end_s = time.monotonic() + timeout_s

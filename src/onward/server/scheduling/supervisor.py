@@ -103,6 +103,6 @@ class Supervisor:
         for job in jobs:
             try:
                 with self.database.write() as session:
-                    move_job(session, job, "queued", by=BY, reason=job.reason, run_at=None)
+                    move_job(session, job, "queued", by=BY, reason="its time has come", run_at=None)
             except Overtaken:
                 continue
