@@ -47,9 +47,14 @@ def test_migrating_twice_changes_nothing_and_a_newer_database_is_refused(
 
 def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
     """A job and its moves are written together or not at all."""
-    with pytest.raises(RuntimeError), database.write() as session:
-        submit(session, REQUEST, by="test")
-        raise RuntimeError
+
+    def half() -> None:
+        with database.write() as session:
+            submit(session, REQUEST, by="test")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
     with database.read() as session:
         assert session.query(Job).count() == 0
 
