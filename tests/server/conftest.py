@@ -92,5 +92,3 @@ def _prepared(url: str) -> None:
     database = open_database(url)
     migrate(database)
     database.close()
-
-
