@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -26,13 +28,14 @@ class ServerProcess:
     database: str = ""
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    certificate: Path | None = None
     token: str = ""
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -67,8 +70,9 @@ class ServerProcess:
     def client(self, *, timeout_s: float = 30.0) -> httpx2.Client:
         """As the administrator whose token the first start printed."""
         return httpx2.Client(
-            base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, timeout=timeout_s
-        )
+            base_url=self.url, headers={"authorization": f"Bearer {self.token}"},
+            timeout=timeout_s, verify=self._trust(),
+        )  # fmt: skip
 
     def kill(self) -> None:
         """As a power cut would."""
@@ -90,9 +94,14 @@ class ServerProcess:
         self.process = None
         return status
 
+    def _trust(self) -> Any:
+        if self.certificate is None:
+            return True
+        return ssl.create_default_context(cafile=str(self.certificate))
+
     def _answers(self) -> bool:
         try:
-            httpx2.get(self.url, timeout=5)
+            httpx2.get(self.url, timeout=5, verify=self._trust())
         except httpx2.TransportError:
             return False
         return True

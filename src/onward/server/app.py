@@ -22,6 +22,7 @@ from onward.server.console.errors import error_page, wants_page
 from onward.server.database import Database
 from onward.server.logs.series import SeriesCache
 from onward.server.logs.streams import Streams
+from onward.server.observing import Observations, Observer
 from onward.server.problems import problem, problem_of
 from onward.server.scheduling import Supervisor
 from onward.server.security.gatekeeper import Gatekeeper
@@ -63,7 +64,9 @@ def make_app(parts: Parts) -> FastAPI:
     for router in [*routers(), *pages()]:
         app.include_router(router)
     _answer_errors(app)
+    app.state.observations = Observations(parts.database)
     app.add_middleware(Gatekeeper, database=parts.database)
+    app.add_middleware(Observer, observations=app.state.observations)
     return app
 
 

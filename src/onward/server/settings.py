@@ -25,6 +25,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    insecure_without_tls: bool = False
     slots: int = 2
     job_user: str = ""
     longest_body: int = 1 << 20

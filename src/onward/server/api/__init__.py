@@ -7,8 +7,9 @@ from fastapi import APIRouter
 
 def routers() -> list[APIRouter]:
     """Every router, in the order of the OpenAPI document."""
-    from onward.server.api import asking, code, jobs, logs, metrics, streams
+    from onward.server.api import asking, code, jobs, logs, metrics, operations, streams
 
     return [
         jobs.router, asking.router, logs.router, metrics.router, streams.router, code.router,
+        operations.router,
     ]  # fmt: skip

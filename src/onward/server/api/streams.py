@@ -31,7 +31,9 @@ LONGEST_WAIT_S = 60.0
 LastId = Annotated[
     str, Header(alias="Last-Event-ID", max_length=40, description="Go on after this event.")
 ]
-_SSE: dict[str, Any] = {"response_class": EventStream, "responses": DOCUMENTED}
+_SSE: dict[str, Any] = {
+    "response_class": EventStream, "responses": DOCUMENTED, "status_code": 200,
+}  # fmt: skip
 
 
 @router.get("/wait", response_model=JobDocument)
