@@ -42,7 +42,8 @@ def single_writer_option(function: F) -> F:
     )(function)
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A callback for options such as 90s, 30m, 2h or 1d: seconds."""
     if value is None:
         return None
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", value)
@@ -57,7 +58,7 @@ def grace_option(function: F) -> F:
     return click.option(
         "--grace",
         "grace_s",
-        callback=_seconds,
+        callback=duration,
         metavar="DURATION",
         help="How long dropped bytes stay for readers: 90s, 30m, 2h; 0 deletes at once. "
         "By default 1h on object stores, 0 in folders, where readers hold files open.",
