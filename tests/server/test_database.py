@@ -17,6 +17,7 @@ from onward.server.jobs.moves import move_job
 from onward.server.jobs.requests import find_job, submit
 from onward.server.problems import IllegalMove
 from onward.server.spec import JobRequest
+from tests.server.places import name_storage
 
 REQUEST = JobRequest.model_validate(
     {
@@ -26,6 +27,11 @@ REQUEST = JobRequest.model_validate(
         "output": {"location": "here:out"},
     }
 )
+
+
+@pytest.fixture(autouse=True)
+def _here(database: Database) -> None:
+    name_storage(database, "here")
 
 
 def test_the_migrations_make_the_tables_that_the_code_describes(database: Database) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -134,6 +134,24 @@ class ObjectStore:
                     if key.startswith(prefix) and is_key(key):
                         version = found["e_tag"] or found["last_modified"].isoformat()
                         yield Entry(key, found["size"], version)
+
+    def look_into(self, folder: str) -> tuple[Sequence[str], Sequence[Entry]]:
+        """The names of folders and the objects right in `folder`, a key or empty: for people.
+
+        Names that could be no key are left out, and so are markers of empty folders.
+        """
+        prefix = f"{checked_key(folder)}/" if folder else ""
+        with self._translated("list", prefix):
+            found = self._obstore.list_with_delimiter(self._client, prefix or None)
+        folders = [path.rstrip("/") for path in found["common_prefixes"]]
+        return (
+            [path[len(prefix) :] for path in folders if path.startswith(prefix) and is_key(path)],
+            [
+                Entry(each["path"][len(prefix) :], each["size"], str(each["e_tag"] or ""))
+                for each in found["objects"]
+                if each["path"].startswith(prefix) and is_key(each["path"])
+            ],
+        )
 
     def delete(self, key: str) -> None:
         try:

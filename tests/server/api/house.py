@@ -27,6 +27,7 @@ from onward.server.names import new_id, now_s
 from onward.server.security.tokens import make_token
 from onward.server.settings import Settings
 from onward.server.spec import JobRequest
+from tests.server.places import name_storage
 
 SPEC: dict[str, Any] = {
     "name": "digits",
@@ -61,6 +62,7 @@ class House:
     def __init__(self, folder: Path, database: Database) -> None:
         self.settings = Settings(folder=folder / "server")
         self.database = database
+        name_storage(database, "here")
         self.app = make_app(Parts(self.settings, database, NoEngine()))
         self.headers = {"authorization": f"Bearer {self.token('admin')}"}
         self.client = TestClient(

@@ -13,6 +13,7 @@ from onward.server.jobs.moves import move_job
 from onward.server.names import now_s
 from onward.server.spec import JobRequest
 from tests.server.console.conftest import Browser
+from tests.server.places import name_storage
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>" onload="alert(3)'
 
@@ -24,6 +25,7 @@ def submit(browser: Browser, name: str = "digits", **more: Any) -> str:
             "output": {"location": "lab:out"}, **more,
         }
     )  # fmt: skip
+    name_storage(browser.database, "lab")
     with browser.database.write() as session:
         return requests.submit(session, request, by="ada").id
 
@@ -66,11 +68,10 @@ def test_htmx_gets_the_list_alone(browser: Browser) -> None:
 
 def test_text_of_users_is_only_ever_text(browser: Browser) -> None:
     """Names, paths, arguments, reasons, events: nothing of them becomes markup."""
-    job_id = submit(
-        browser, HOSTILE, command=["a.py", HOSTILE], output={"location": f"lab:{HOSTILE}"}
-    )
+    job_id = submit(browser, HOSTILE, command=["a.py", HOSTILE])
     with browser.database.write() as session:
         job = requests.find_job(session, job_id)
+        job.output = f"lab:{HOSTILE}"
         job.progress = {"step": 3, "metrics": {HOSTILE: 0.5}}
         session.add(
             Attempt(

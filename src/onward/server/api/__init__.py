@@ -7,9 +7,18 @@ from fastapi import APIRouter
 
 def routers() -> list[APIRouter]:
     """Every router, in the order of the OpenAPI document."""
-    from onward.server.api import asking, code, jobs, logs, metrics, operations, streams
+    from onward.server.api import (
+        asking,
+        code,
+        jobs,
+        logs,
+        metrics,
+        operations,
+        storages,
+        streams,
+    )
 
     return [
         jobs.router, asking.router, logs.router, metrics.router, streams.router, code.router,
-        operations.router,
+        storages.router, operations.router,
     ]  # fmt: skip

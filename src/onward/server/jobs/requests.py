@@ -11,13 +11,18 @@ from onward.server.jobs.moves import move_job, touch_job
 from onward.server.names import new_id, now_s
 from onward.server.problems import IllegalMove, NotFound
 from onward.server.spec import JobRequest
+from onward.server.storages import normalise_request
 
 
 def submit(
     session: Session, request: JobRequest, *, by: str, parent: str | None = None,
     schedule: str | None = None,
 ) -> Job:  # fmt: skip
-    """A new job, queued. Its locations are resolved and its code is pinned already."""
+    """A new job, queued. Its code is pinned already.
+
+    Raises `UsageError` for a location that lies in no registered storage.
+    """
+    request = normalise_request(session, request)
     now = now_s()
     job = Job(
         id=new_id("job"), name=request.name, state="queued", spec=request.document(),

@@ -13,6 +13,7 @@ from onward.errors import UsageError
 from onward.server.code import checked_tree
 from onward.server.database.tables import Attempt, Job
 from onward.server.jobs.translation import Places, job_spec, places_of
+from onward.server.security.secret_files import read_secret
 from onward.server.settings import Settings
 from onward.server.spec import JobRequest, ResourceSpec
 
@@ -65,16 +66,6 @@ def code_tree(settings: Settings, request: JobRequest) -> Path:
     if digest is None:
         raise UsageError("the code of this job is not pinned", do="submit it again")
     return checked_tree(settings, digest)
-
-
-def read_secret(settings: Settings, name: str) -> str:
-    """The value of a secret. Raises `UsageError` where it does not exist."""
-    try:
-        return (settings.secrets / name).read_text()
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"there is no secret {name!r}", do="an administrator adds it, then retry the job"
-        ) from error
 
 
 def limits_of(resources: ResourceSpec, *, own_user: bool) -> dict[str, int]:
