@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "continue": ("onward.cli.asking:continue_", "Go on from a job that has ended."),
     "login": ("onward.cli.login:login", "Keep a server's address and token."),
     "serve": ("onward.cli.serve:serve", "Start the server: jobs for a team, and their console."),
+    "server": ("onward.cli.server:server", "Back up a server, restore it, rebuild its index."),
     "doctor": ("onward.cli.doctor:doctor", "Check this machine, and that an output works."),
 }
 

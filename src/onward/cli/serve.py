@@ -13,26 +13,28 @@ from onward.errors import UsageError
 PACKAGES = "pip install 'onward[server]'"
 
 
-def _option(*names: str, **more: Any) -> Callable[[Any], Any]:
+def server_option(*names: str, **more: Any) -> Callable[[Any], Any]:
     """An option that the environment may give as well, as ONWARD_SERVER_NAME."""
     variable = "ONWARD_SERVER_" + names[0].removeprefix("--").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, **more)
 
 
 @click.command()
-@_option("--folder", type=click.Path(path_type=Path), help="Where the server keeps its own files.")
-@_option("--database", metavar="URL", help="postgresql://USER@HOST/NAME; by default SQLite.")
-@_option("--host", metavar="ADDRESS", help="Address to listen on; by default 127.0.0.1.")
-@_option("--port", type=click.IntRange(0, 65535), help="By default 8420; 0 takes a free one.")
-@_option("--allow-host", "hosts", multiple=True, metavar="NAME",
+@server_option(
+    "--folder", type=click.Path(path_type=Path), help="Where the server keeps its own files."
+)
+@server_option("--database", metavar="URL", help="postgresql://USER@HOST/NAME; by default SQLite.")
+@server_option("--host", metavar="ADDRESS", help="Address to listen on; by default 127.0.0.1.")
+@server_option("--port", type=click.IntRange(0, 65535), help="By default 8420; 0 takes a free one.")
+@server_option("--allow-host", "hosts", multiple=True, metavar="NAME",
          help="A name by which browsers may ask for this server; may be repeated.")  # fmt: skip
-@_option("--tls-certificate", type=click.Path(path_type=Path), metavar="FILE", help="PEM.")
-@_option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="PEM.")
-@_option("--insecure-without-tls", is_flag=True, default=None,
+@server_option("--tls-certificate", type=click.Path(path_type=Path), metavar="FILE", help="PEM.")
+@server_option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="PEM.")
+@server_option("--insecure-without-tls", is_flag=True, default=None,
          help="Others may connect in clear text, as something before it speaks TLS.")  # fmt: skip
-@_option("--slots", type=click.IntRange(1), help="Attempts at the same time; by default 2.")
-@_option("--job-user", metavar="USER", help="Run jobs as this user; needs root.")
-@_option("--log-format", type=click.Choice(["text", "json"]), help="Of the server's own log.")
+@server_option("--slots", type=click.IntRange(1), help="Attempts at the same time; by default 2.")
+@server_option("--job-user", metavar="USER", help="Run jobs as this user; needs root.")
+@server_option("--log-format", type=click.Choice(["text", "json"]), help="Of the server's own log.")
 def serve(**given: Any) -> int:
     """Start the server: REST API, scheduler and console.
 

@@ -92,6 +92,11 @@ class _Server(uvicorn.Server):
             self.force_exit = True
         self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Streams end by themselves only when there is no more to come.
+        await self.config.app.state.streams.close()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
     def watch(self, alone: Alone) -> None:
         tick = threading.Event()
         while not self.should_exit:

@@ -1,0 +1,68 @@
+"""`onward server`: what its administrator does where it runs, beside starting it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onward.cli.options import json_option, write_json
+from onward.cli.serve import PACKAGES, server_option
+from onward.errors import UsageError
+
+
+@click.group()
+def server() -> None:
+    """Back up a server and restore it; rebuild its index from outputs."""
+
+
+@server.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@server_option("--folder", type=click.Path(path_type=Path), help="The server's folder.")
+@server_option("--database", metavar="URL", help="As `onward serve` has it.")
+@click.option("--with-secrets", "secrets", is_flag=True, help="Also the secrets, in clear text.")
+@click.option("--without-logs", is_flag=True, help="Leave out logs and metrics of attempts.")
+@json_option
+def backup(file: Path, secrets: bool, without_logs: bool, as_json: bool, **given: Any) -> None:
+    """Write all that a server has beside outputs into one new FILE, while it serves.
+
+    Outputs are not in it: they are where they are, and are their own truth.
+    """
+    from_server = _backups()
+    parts = from_server.back_up(_settings(given), file, secrets=secrets, logs=not without_logs)
+    _tell(as_json, "backed up", file, parts)
+
+
+@server.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@server_option("--folder", type=click.Path(path_type=Path), help="A new folder.")
+@server_option("--database", metavar="URL", help="An empty one, as `onward serve` will have it.")
+@json_option
+def restore(file: Path, as_json: bool, **given: Any) -> None:
+    """Put a backup into a new folder, from where `onward serve` goes on."""
+    parts = _backups().restore(_settings(given), file)
+    _tell(as_json, "restored", file, parts)
+
+
+def _backups() -> Any:
+    try:
+        from onward.server import backup as found
+    except ImportError as error:
+        raise UsageError(
+            "the server's packages are missing", why=str(error), do=PACKAGES
+        ) from error
+    return found
+
+
+def _settings(given: dict[str, Any]) -> Any:
+    from onward.server.settings import Settings
+
+    return Settings(**{name: value for name, value in given.items() if value})
+
+
+def _tell(as_json: bool, done: str, file: Path, parts: list[str]) -> None:
+    if as_json:
+        write_json({"file": str(file), "parts": parts})
+    else:
+        click.echo(f"{done} {file}: {', '.join(parts)}")
