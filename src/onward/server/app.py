@@ -17,6 +17,7 @@ from onward._version import __version__
 from onward.engines import Engine
 from onward.errors import OnwardError
 from onward.server.api import routers
+from onward.server.api.document import describe
 from onward.server.console import pages
 from onward.server.console.errors import error_page, wants_page
 from onward.server.database import Database
@@ -63,6 +64,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.series = SeriesCache()
     for router in [*routers(), *pages()]:
         app.include_router(router)
+    describe(app)
     _answer_errors(app)
     app.state.observations = Observations(parts.database)
     app.add_middleware(Gatekeeper, database=parts.database)

@@ -10,16 +10,20 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse
-from sqlalchemy import insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import insert, update
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from onward.server.database import Database
+from onward.server.database import Database, Overtaken
 from onward.server.database.tables import Answer, Audit
 from onward.server.names import now_s
-from onward.server.problems import KeyReused, NotAllowed
+from onward.server.problems import Busy, KeyReused, NotAllowed
 from onward.server.security.tokens import Principal
 from onward.server.settings import Settings
+
+_TRIES = 5
+_GIVE_WAY = frozenset({"40001", "40P01"})
+"""PostgreSQL undid one of two transactions that waited for each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +54,48 @@ class Call:
 
         The same key with the same request is answered as before; with another one, `KeyReused`.
         """
+        for left in reversed(range(_TRIES)):
+            try:
+                return self._once(effect, action=action, status=status)
+            except Overtaken:
+                # Somebody moved the same job in this very moment: decide again on how it is now.
+                if not left:
+                    raise
+            except OperationalError as error:
+                if not left or getattr(error.orig, "sqlstate", "") not in _GIVE_WAY:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _once(self, effect: Callable[[Session], Any], *, action: str, status: int) -> JSONResponse:
         if self.key is None:
             with self.database.write() as session:
                 body = effect(session)
                 self.note(session, action, body)
             return JSONResponse(body, status)
+        place = {"token": self.principal.token, "key": self.key}
         try:
             with self.database.write() as session:
                 before = session.get(Answer, (self.principal.token, self.key))
                 if before is not None:
                     return self._again(before)
+                # The key first: on PostgreSQL the same request at the same moment waits here, and
+                # then finds the answer instead of doing it as well.
+                session.execute(
+                    insert(Answer).values(
+                        **place, request=self.request_digest, status=0, body={},
+                        created_at=now_s(),
+                    )
+                )  # fmt: skip
                 body = effect(session)
                 self.note(session, action, body)
                 session.execute(
-                    insert(Answer).values(
-                        token=self.principal.token, key=self.key, request=self.request_digest,
-                        status=status, body={"answer": body}, created_at=now_s(),
-                    )
-                )  # fmt: skip
+                    update(Answer)
+                    .where(*(getattr(Answer, name) == value for name, value in place.items()))
+                    .values(status=status, body={"answer": body})
+                    .execution_options(synchronize_session=False)
+                )
             return JSONResponse(body, status)
         except IntegrityError:
-            # PostgreSQL: the same request, at the same moment, was first.
             with self.database.read() as session:
                 before = session.get(Answer, (self.principal.token, self.key))
             if before is None:
@@ -92,6 +117,12 @@ class Call:
             raise KeyReused(
                 "this Idempotency-Key was used for another request",
                 do="draw a new key for each thing that you ask for",
+            )
+        if before.status == 0:
+            raise Busy(
+                "the same request is under way",
+                why="it was sent before, and has no answer yet",
+                do="send it again in a moment, with the same key",
             )
         return JSONResponse(before.body["answer"], before.status, {"Idempotency-Replayed": "true"})
 

@@ -17,10 +17,16 @@ _CHECK_EVERY_S = 5.0
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
+_EVENT = {
+    "description": "One event. `data` is a JSON document.",
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+}
+
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events, until there will be no more: the last one is called `end`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
 
