@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from onward.engines.base import ATTEMPT_VARIABLE, JOB, LOCK, OUTCOME
-from onward.engines.folder import read_document, read_request, take, write_document
+from onward.engines.base import ATTEMPT_VARIABLE, JOB, LOCK, OUTCOME, WORK
+from onward.engines.control_groups import Groups
+from onward.engines.folder import bring_code, read_document, read_request, take, write_document
 from onward.engines.keeper import keep_log
+from onward.engines.own_user import become, give_folder, no_new_privileges, user_of
 from onward.engines.processes import end_processes, start_time
 from onward.engines.redaction import Redactor
 
@@ -34,25 +36,45 @@ def main(folder: Path) -> int:
     names = job.get("secret_names", []) if job else []
     redactor = Redactor(filter(None, (os.environ.get(name) for name in names)))
     keeper = keep_log(folder, redactor, longest=(job or {}).get("longest_log", 0), lock=lock)
+    attempt = os.environ.get(ATTEMPT_VARIABLE, folder.name)
+    groups = Groups(attempt)
     try:
-        document = _carry_through(folder, job, redactor, _Asked(folder, signals))
+        _settle(folder, job or {}, groups)
+        document = _carry_through(folder, job, redactor, _Asked(folder, signals), groups)
     except BaseException as error:
         traceback.print_exc()
         document = _failure(error)
-    end_processes(os.environ.get(ATTEMPT_VARIABLE, ""), besides={os.getpid(), keeper.pid})
+    groups.kill()
+    end_processes(attempt, besides={os.getpid(), keeper.pid})
+    groups.remove()
     keeper.finish()
     write_document(folder / OUTCOME, _redacted(document, redactor))
     # A thread may still wait for a store. All that a job writes is whole or absent.
     os._exit(0)
 
 
+def _settle(folder: Path, job: Mapping[str, Any], groups: Groups) -> None:
+    """The code, the control groups, the user: all that may need the server's rights."""
+    bring_code(job.get("code"), folder / WORK)
+    user = user_of(job["user"]) if job.get("user") else None
+    groups.make(job.get("resources", {}), owner=(user.pw_uid, user.pw_gid) if user else None)
+    if user is not None:
+        give_folder(folder, user)
+        become(user)
+    no_new_privileges()
+
+
 def _carry_through(
-    folder: Path, job: Mapping[str, Any] | None, redactor: Redactor, asked: _Asked
+    folder: Path,
+    job: Mapping[str, Any] | None,
+    redactor: Redactor,
+    asked: _Asked,
+    groups: Groups,
 ) -> dict[str, Any]:
     # Only here: a second process for the same attempt should cost next to nothing.
     from onward.engines.carrying import carry_through
 
-    return carry_through(folder, job or {}, redactor, asked=asked)
+    return carry_through(folder, job or {}, redactor, asked=asked, groups=groups)
 
 
 class _Signals:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any, Protocol
 
 from onward.engines.base import SCRIPT, WORK
 from onward.engines.causes import cause_of, ended_by_kernel, kernel_kills
+from onward.engines.control_groups import Groups
 from onward.engines.events import EventLog
 from onward.engines.folder import write_document
 from onward.engines.processes import start_time
 from onward.engines.redaction import Redactor
-from onward.errors import JobError, NoSpace, OnwardError
+from onward.errors import OnwardError
 from onward.jobs.agent import Timing, run_job
 from onward.jobs.limits import Limits
 from onward.jobs.outcome import Outcome
@@ -34,19 +34,18 @@ class Asked(Protocol):
 
 
 def carry_through(
-    folder: Path, job: Mapping[str, Any], redactor: Redactor, *, asked: Asked
+    folder: Path, job: Mapping[str, Any], redactor: Redactor, *, asked: Asked, groups: Groups
 ) -> dict[str, Any]:
     """Runs the job and returns what goes into `outcome.json`."""
     display = _Display(folder, redactor)
-    kills = kernel_kills()
+    kills, kills_in_groups = kernel_kills(), groups.kernel_kills()
     try:
         spec = JobSpec.of(job["spec"])
-        _bring_code(job.get("code"), folder / WORK)
         os.chdir(folder / WORK)
         outcome = run_job(
             spec, display, stdout=sys.stdout.fileno(), asked=asked,
             timing=Timing(last_push_s=float(job.get("last_push_s", 120.0))),
-            limits=Limits(**job.get("limits", {})),
+            limits=_limits(job, groups),
         )  # fmt: skip
     except OnwardError as error:
         outcome = Outcome("", exit_code=error.exit_code, error=error)
@@ -54,7 +53,9 @@ def carry_through(
         display.say(str(outcome.error))
     for line in [outcome.message] if outcome.message else []:
         display.say(line)
-    out_of_memory = kernel_kills() > kills and ended_by_kernel(outcome)
+    out_of_memory = groups.kernel_kills() > kills_in_groups or (
+        kernel_kills() > kills and ended_by_kernel(outcome)
+    )
     cause = cause_of(outcome, asked=asked.by_request, out_of_memory=out_of_memory)
     message = outcome.message or (str(outcome.error) if outcome.error is not None else "")
     display.close(outcome.exit_code, message)
@@ -81,13 +82,16 @@ class _Display(EventLog):
         super().note(kind, **facts)
 
 
-def _bring_code(tree: str | None, work: Path) -> None:
-    """A copy of the pinned code: the script may write beside itself, and nobody else sees it."""
-    try:
-        if tree is None:
-            work.mkdir(exist_ok=True)
-        else:
-            shutil.copytree(tree, work, symlinks=True)
-    except OSError as error:
-        kind = NoSpace if error.errno == 28 else JobError
-        raise kind(f"the code could not be copied from {tree}", why=str(error)) from error
+def _limits(job: Mapping[str, Any], groups: Groups) -> Limits:
+    """For each process, where groups do not limit all of them together."""
+    resources = job.get("resources", {})
+    memory, processes = resources.get("memory_bytes", 0), resources.get("processes", 0)
+    return Limits(
+        data_bytes=0 if groups.limits("memory") else memory,
+        # The kernel counts a user's processes: only where the user is the job's own.
+        processes=processes if job.get("user") and not groups.limits("pids") else 0,
+        cpu_seconds=resources.get("cpu_seconds", 0),
+        open_files=resources.get("open_files", 0),
+        file_bytes=resources.get("file_bytes", 0),
+        groups=tuple(str(group / "cgroup.procs") for group in groups.made),
+    )

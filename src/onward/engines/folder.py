@@ -7,10 +7,12 @@ nobody else will ever have this attempt. So every question has one answer whoeve
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from onward.engines.base import AGENT, ASKS, CONTROL, JOB, LOCK, OUTCOME, Sighting
+from onward.errors import JobError, NoSpace
 
 _TAKE_S = 5.0
 
@@ -27,6 +30,21 @@ def prepare_folder(folder: Path, job: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (folder / JOB).exists():
         write_document(folder / JOB, job)
+
+
+def bring_code(tree: str | None, work: Path) -> None:
+    """A copy of the pinned code: the script may write beside itself, and nobody else sees it.
+
+    Raises `JobError` or `NoSpace`.
+    """
+    try:
+        if tree is None:
+            work.mkdir(exist_ok=True)
+        else:
+            shutil.copytree(tree, work, symlinks=True)
+    except OSError as error:
+        kind = NoSpace if error.errno == errno.ENOSPC else JobError
+        raise kind(f"the code could not be copied from {tree}", why=str(error)) from error
 
 
 def take(folder: Path, started: int) -> int | None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from onward.engines.base import AGENT, ATTEMPT_VARIABLE, EVENTS, LOCK, LOG, Launch, Sighting
+from onward.engines.control_groups import Groups, make_room, sweep
 from onward.engines.folder import close_for_all, leave_request, read_document, sight
 from onward.engines.processes import is_running, processes_of, send
 from onward.errors import JobError
@@ -22,9 +23,11 @@ class ThisMachine:
     name = "machine"
 
     def __init__(self) -> None:
+        make_room()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, launch: Launch) -> None:
+        sweep()
         try:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "onward.engines.attempt", str(launch.folder)],
@@ -40,7 +43,7 @@ class ThisMachine:
         self._reap()
         found = sight(folder)
         if found.state == "gone":
-            left = bool(processes_of(folder.name, folder))
+            left = bool(_all_of(folder))
             return dataclasses.replace(found, leftover=left)
         return dataclasses.replace(
             found,
@@ -59,16 +62,21 @@ class ThisMachine:
         if pid and is_running(pid, started):
             # The kernel asks its script to stop (`jobs/process.py`), the log's keeper stays.
             send([pid], signal.SIGKILL)
-            others = [each for each in processes_of(folder.name, folder) if each != pid]
-            send(others, signal.SIGTERM)
+            send([each for each in _all_of(folder) if each != pid], signal.SIGTERM)
             return
-        send(processes_of(folder.name, folder), signal.SIGKILL)
+        Groups(folder.name).kill()
+        send(_all_of(folder), signal.SIGKILL)
 
     def _reap(self) -> None:
         """Our children that have ended would otherwise stay in the table of processes."""
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 del self._children[pid]
+
+
+def _all_of(folder: Path) -> list[int]:
+    """Every process of an attempt that can be found."""
+    return sorted({*processes_of(folder.name, folder), *Groups(folder.name).processes()})
 
 
 def _changed_at(path: Path) -> float:

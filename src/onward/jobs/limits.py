@@ -28,6 +28,8 @@ class Limits:
     open_files: int = 0
     processes: int = 0
     file_bytes: int = 0
+    groups: tuple[str, ...] = ()
+    """Files `cgroup.procs` of control groups that the script joins before it starts."""
 
     def text(self) -> str:
         """For the launcher in `process.py`: `NUMBER=MOST,…`."""

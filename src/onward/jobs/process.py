@@ -29,7 +29,9 @@ _MOST_METRICS = 32
 # not safe in a program with threads.
 _LAUNCHER = """\
 import ctypes, os, resource, sys
-agent, limits, *command = sys.argv[1:]
+agent, limits, groups, *command = sys.argv[1:]
+for group in filter(None, groups.split(":")):
+    with open(group, "w") as file: file.write("0")
 for limit in filter(None, limits.split(",")):
     number, most = map(int, limit.split("="))
     hard = resource.getrlimit(number)[1]
@@ -66,7 +68,7 @@ class ScriptProcess:
         if sys.platform == "linux":
             command = [
                 sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()),
-                (limits or Limits()).text(), *command,
+                (limits or Limits()).text(), ":".join((limits or Limits()).groups), *command,
             ]  # fmt: skip
         try:
             self._process = subprocess.Popen(

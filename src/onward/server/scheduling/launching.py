@@ -9,13 +9,14 @@ from typing import Any
 
 from onward.engines import Launch
 from onward.engines.folder import prepare_folder
-from onward.errors import UsageError
+from onward.engines.own_user import user_of
+from onward.errors import JobError, UsageError
 from onward.server.code import checked_tree
 from onward.server.database.tables import Attempt, Job
 from onward.server.jobs.translation import Places, job_spec, places_of
 from onward.server.security.secret_files import read_secret
 from onward.server.settings import Settings
-from onward.server.spec import JobRequest, ResourceSpec
+from onward.server.spec import JobRequest
 
 __all__ = ["Places", "places_of", "prepare"]
 
@@ -40,6 +41,7 @@ def prepare(settings: Settings, job: Job, attempt: Attempt, places: Places) -> L
     secrets = {**places.secrets(), **request.secrets}
     values = {variable: read_secret(settings, name) for variable, name in secrets.items()}
     folder = settings.attempts / attempt.id
+    home = _open_ways(settings) if settings.job_user else {}
     prepare_folder(
         folder,
         {
@@ -49,13 +51,14 @@ def prepare(settings: Settings, job: Job, attempt: Attempt, places: Places) -> L
             "spec": job_spec(request, places, committed=job.committed).document(),
             "code": str(code_tree(settings, request)),
             "secret_names": sorted(values),
-            "limits": limits_of(request.resources, own_user=bool(settings.job_user)),
+            "resources": request.resources.model_dump(),
+            "user": settings.job_user,
             "longest_log": settings.longest_log,
             "last_push_s": LAST_PUSH_S,
         },
     )
     return Launch(
-        attempt.id, folder, {**inherited(os.environ), **request.environment, **values},
+        attempt.id, folder, {**inherited(os.environ), **home, **request.environment, **values},
         secret_names=tuple(values), resources=request.resources.model_dump(),
     )  # fmt: skip
 
@@ -68,16 +71,31 @@ def code_tree(settings: Settings, request: JobRequest) -> Path:
     return checked_tree(settings, digest)
 
 
-def limits_of(resources: ResourceSpec, *, own_user: bool) -> dict[str, int]:
-    """What the kernel holds every process of the script to (`jobs/limits.py`)."""
-    return {
-        "data_bytes": resources.memory_bytes,
-        "cpu_seconds": resources.cpu_seconds,
-        "open_files": resources.open_files,
-        # The kernel counts a user's processes: those of the server's user are not the job's alone.
-        "processes": resources.processes if own_user else 0,
-        "file_bytes": resources.file_bytes,
-    }
+def check_user(settings: Settings) -> None:
+    """Raises `UsageError` where jobs cannot run as the user that was chosen for them."""
+    if not settings.job_user:
+        return
+    if os.getuid() != 0:
+        raise UsageError(
+            f"jobs cannot run as {settings.job_user!r}", why="only root starts others' processes",
+            do="start the server as root, or leave --job-user away",
+        )  # fmt: skip
+    try:
+        user_of(settings.job_user)
+    except JobError as error:
+        raise UsageError(error.what, do=error.do) from error
+
+
+def _open_ways(settings: Settings) -> dict[str, str]:
+    """The job's user passes through our folders, reads none of them, and keeps working copies."""
+    user = user_of(settings.job_user)
+    for folder in (settings.folder, settings.attempts):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711)
+    working = settings.folder / "working"
+    working.mkdir(exist_ok=True, mode=0o700)
+    os.chown(working, user.pw_uid, user.pw_gid)
+    return {"ONWARD_HOME": str(working)}
 
 
 def inherited(variables: Mapping[str, str]) -> dict[str, Any]:

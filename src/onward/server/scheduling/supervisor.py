@@ -20,6 +20,7 @@ from onward.server.database.tables import Attempt, Job
 from onward.server.jobs.moves import move_job
 from onward.server.names import now_s
 from onward.server.scheduling.care import Care
+from onward.server.scheduling.launching import check_user
 from onward.server.scheduling.starting import start_queued
 from onward.server.settings import Settings
 
@@ -41,6 +42,8 @@ class Supervisor:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Raises `UsageError` where jobs cannot run as the user that was chosen for them."""
+        check_user(self.settings)
         self._stopping.clear()
         self._thread = threading.Thread(target=self._work, name="onward-scheduler", daemon=True)
         self._thread.start()
