@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from onward.cli.options import (
@@ -17,6 +15,7 @@ from onward.cli.outputs import find
 from onward.cli.progress import byte_progress
 from onward.cli.text import clean, count, on_terminal, painted, size
 from onward.errors import Damaged, NewerFormat
+from onward.facts.damage import damage_document
 from onward.repository import Commit, Findings, History, Repository
 from onward.repository import verify as look_for_damage
 from onward.stores import open_store
@@ -56,7 +55,7 @@ def verify(
             repository, commits=chosen, every_byte=every_byte, progress=progress
         )
     if as_json:
-        write_json(_document(repository, findings, every_byte))
+        write_json(damage_document(repository, findings, every_byte=every_byte))
     else:
         write_lines(_lines(repository, findings, every_byte))
     return 0 if findings.intact else 1
@@ -123,28 +122,3 @@ def _advice(history: History, findings: Findings) -> str:
 
 def _is_intact(commit: Commit, findings: Findings) -> bool:
     return commit.checkpoint not in findings.damaged
-
-
-def _document(repository: Repository, findings: Findings, every_byte: bool) -> dict[str, Any]:
-    history = repository.history
-    versions = history.versions()
-
-    def entry(id_: str, reasons: list[str]) -> dict[str, Any]:
-        commit = history.commits.get(id_)
-        return {
-            "checkpoint": id_ or None,
-            "version": versions.get(id_),
-            "step": commit.step if commit else None,
-            "reasons": reasons,
-        }
-
-    return {
-        "output": repository.store.url,
-        "intact": findings.intact,
-        "every_byte": every_byte,
-        "checkpoints": findings.checkpoints,
-        "bytes_read": findings.bytes_read,
-        "damaged": [entry(id_, reasons) for id_, reasons in findings.damaged.items()],
-        "not_here": findings.not_here,
-        "leftovers": findings.leftovers,
-    }

@@ -14,11 +14,12 @@ def routers() -> list[APIRouter]:
         logs,
         metrics,
         operations,
+        plan,
         storages,
         streams,
     )
 
     return [
         jobs.router, asking.router, logs.router, metrics.router, streams.router, code.router,
-        storages.router, operations.router,
+        plan.router, storages.router, operations.router,
     ]  # fmt: skip
