@@ -27,6 +27,9 @@ from onward.server.observing import Observations, Observer
 from onward.server.problems import problem, problem_of
 from onward.server.scheduling import Supervisor
 from onward.server.security.gatekeeper import Gatekeeper
+from onward.server.security.login import Login
+from onward.server.security.origins import Origins
+from onward.server.security.principals import Principals
 from onward.server.settings import Settings
 
 _MEDIA = "application/problem+json"
@@ -67,7 +70,13 @@ def make_app(parts: Parts) -> FastAPI:
     describe(app)
     _answer_errors(app)
     app.state.observations = Observations(parts.database)
-    app.add_middleware(Gatekeeper, database=parts.database)
+    principals = Principals(parts.database)
+    app.state.principals = principals
+    app.add_middleware(
+        Gatekeeper, principals=principals,
+        login=Login(parts.settings, parts.database, principals),
+        origins=Origins(parts.settings.host, parts.settings.hosts),
+    )  # fmt: skip
     app.add_middleware(Observer, observations=app.state.observations)
     return app
 

@@ -1,30 +1,41 @@
 """The first thing that sees a request: without a token or a session, nothing else does.
 
-It is the outermost layer, not a dependency of routes, so that a route cannot be without it.
+It is a layer around the application, not a dependency of routes: no route can be without it.
 """
 
 from __future__ import annotations
 
+import hmac
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onward.server.console.errors import wants_page
+from onward.server.console.errors import error_page, wants_page
 from onward.server.console.login import login_page
-from onward.server.database import Database
 from onward.server.problems import problem
-from onward.server.security.tokens import Principal, find_principal
+from onward.server.security.login import Login
+from onward.server.security.origins import Origins
+from onward.server.security.principals import Principals, Visitor
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORM = "application/x-www-form-urlencoded"
+_LONGEST_FORM = 1 << 20
 
 
 class Gatekeeper:
-    """Sets `scope["state"]["principal"]`, or answers 401."""
+    """Sets `request.state.principal` and `.csrf`, or answers 401, 403, or 421 for a wrong host."""
 
-    def __init__(self, app: ASGIApp, database: Database) -> None:
+    def __init__(
+        self, app: ASGIApp, principals: Principals, login: Login, origins: Origins
+    ) -> None:
         self.app = app
-        self.database = database
+        self.principals = principals
+        self.login = login
+        self.origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -32,26 +43,91 @@ class Gatekeeper:
             return
         if scope["type"] != "http":
             return
-        request = Request(scope)
-        principal = await self._principal(request)
-        if principal is None:
+        request = Request(scope, receive)
+        refusal = self.origins.refusal(request)
+        if refusal is not None:
+            await _refused(request, refusal)(scope, receive, send)
+            return
+        if scope["path"] == "/login" and request.method == "POST":
+            await (await self.login.sign_in(request))(scope, receive, send)
+            return
+        visitor = await self._visitor(request)
+        if visitor is None:
             await _unauthorized(request)(scope, receive, send)
             return
-        scope.setdefault("state", {})["principal"] = principal
+        state = scope.setdefault("state", {})
+        state["principal"], state["csrf"] = visitor.principal, visitor.csrf
+        if visitor.csrf and request.method not in _SAFE:
+            replayed = await _with_csrf(request, visitor.csrf)
+            if replayed is None:
+                await _refused(request, _NO_CSRF)(scope, receive, send)
+                return
+            receive = replayed
+        if scope["path"] == "/logout" and request.method == "POST":
+            await (await self.login.sign_out(request))(scope, receive, send)
+            return
         await self.app(scope, receive, send)
 
-    async def _principal(self, request: Request) -> Principal | None:
-        kind, _, text = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not text:
+    async def _visitor(self, request: Request) -> Visitor | None:
+        if "authorization" in request.headers:
+            kind, _, text = request.headers["authorization"].partition(" ")
+            if kind.lower() != "bearer":
+                return None
+            return await self._known("bearer", text.strip())
+        return await self._known("cookie", request.cookies.get(self.login.cookie, ""))
+
+    async def _known(self, kind: str, text: str) -> Visitor | None:
+        if not text:
             return None
-        return await run_in_threadpool(self._look_up, text.strip())
-
-    def _look_up(self, text: str) -> Principal | None:
-        with self.database.read() as session:
-            return find_principal(session, text)
+        return self.principals.remembered(kind, text) or await run_in_threadpool(
+            self.principals.look_up, kind, text
+        )
 
 
-def _unauthorized(request: Request) -> Any:
+async def _with_csrf(request: Request, csrf: str) -> Receive | None:
+    """How to receive the body (again), if the request shows the session's CSRF token."""
+    header = request.headers.get("x-csrf-token")
+    if header is not None:
+        return request.receive if hmac.compare_digest(header.encode(), csrf.encode()) else None
+    if not request.headers.get("content-type", "").startswith(_FORM):
+        return None
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LONGEST_FORM:
+            return None
+    try:
+        shown = parse_qs(body.decode(), max_num_fields=2000).get("csrf", [""])[0]
+    except ValueError:
+        return None
+    if not hmac.compare_digest(shown.encode(), csrf.encode()):
+        return None
+    told = False
+
+    async def receive() -> Message:
+        nonlocal told
+        if told:
+            return await request.receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+_NO_CSRF = problem(
+    403, "NoCSRF", "this form is not from a page of yours",
+    why="it does not hold the secret of your session",
+    do="load the page again, and repeat",
+)  # fmt: skip
+
+
+def _refused(request: Request, document: dict[str, Any]) -> Response:
+    if wants_page(request):
+        return error_page(request, document)
+    return JSONResponse(document, document["status"], media_type="application/problem+json")
+
+
+def _unauthorized(request: Request) -> Response:
     if wants_page(request):
         return login_page(request)
     return JSONResponse(
