@@ -17,6 +17,7 @@ from onward.engines.processes import start_time
 from onward.engines.redaction import Redactor
 from onward.errors import OnwardError
 from onward.jobs.agent import Timing, run_job
+from onward.jobs.claims import going_on
 from onward.jobs.limits import Limits
 from onward.jobs.outcome import Outcome
 from onward.jobs.spec import JobSpec
@@ -40,7 +41,7 @@ def carry_through(
     display = _Display(folder, redactor)
     kills, kills_in_groups = kernel_kills(), groups.kernel_kills()
     try:
-        spec = JobSpec.of(job["spec"])
+        spec = going_on(JobSpec.of(job["spec"]), job.get("claims", []))
         os.chdir(folder / WORK)
         outcome = run_job(
             spec, display, stdout=sys.stdout.fileno(), asked=asked,

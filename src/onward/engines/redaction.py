@@ -33,7 +33,9 @@ class Redactor:
         passed = bytearray()
         at = 0
         hold = self._begins_secret(data, 0)
-        for match in self._pattern.finditer(data):
+        # Most of what is printed holds no secret, and this finds that out much faster.
+        found = any(word in data for word in self._words)
+        for match in self._pattern.finditer(data) if found else ():
             if match.start() >= hold:
                 break  # may be the beginning of a longer one
             passed += data[at : match.start()] + MARK

@@ -70,6 +70,21 @@ def test_a_crash_is_tried_again_and_goes_on_from_the_checkpoint(workshop: Worksh
     assert workshop.steps("out") == [1, 2, 3, 4]
 
 
+def test_a_commit_of_which_nobody_heard_is_gone_on_from(workshop: Workshop) -> None:
+    """The agent dies before it tells; the next one finds what was committed under its claim."""
+    script = COMMITTING.replace("tell(step", "(lambda **_: None)(step")
+    job = workshop.submit(
+        script, *workshop.ledger("--steps", "30", "--pause", "0.1"),
+        output_options={"predownload": "no"},
+    )  # fmt: skip
+    workshop.until(lambda: len(workshop.steps("out")) > 1)
+    assert not workshop.job(job).committed
+
+    os.kill(workshop.agent_pid(job), signal.SIGKILL)
+    assert workshop.finish(job) == ["succeeded"], workshop.job(job).reason
+    assert [attempt.verb for attempt in workshop.attempts(job)] == ["fresh", "resume"]
+
+
 def test_three_crashes_in_a_row_at_one_step_are_a_loop(workshop: Workshop) -> None:
     """However many retries are left, the job fails and says where it is stuck."""
     job = workshop.submit(

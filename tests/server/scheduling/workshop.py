@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import select
 
 from onward.engines import Engine
+from onward.errors import NotAnOutput
 from onward.jobs.states import TERMINAL_JOBS
 from onward.repository import open_repository
 from onward.server.code.tree import digest_of
@@ -148,7 +149,10 @@ class Workshop:
 
     def steps(self, output: str) -> list[int]:
         """Of the checkpoints in an output, in order."""
-        history = open_repository(LocalStore(self.folder / "outputs" / output)).history
+        try:
+            history = open_repository(LocalStore(self.folder / "outputs" / output)).history
+        except NotAnOutput:
+            return []
         return [commit.step for commit in history.live()]
 
     def log(self, job: str, number: int = -1) -> str:

@@ -50,6 +50,7 @@ def prepare(settings: Settings, job: Job, attempt: Attempt, places: Places) -> L
             "job": job.id,
             "spec": job_spec(request, places, committed=job.committed).document(),
             "code": str(code_tree(settings, request)),
+            "claims": list(job.progress.get("claims", [])),
             "secret_names": sorted(values),
             "resources": request.resources.model_dump(),
             "user": settings.job_user,
