@@ -8,6 +8,7 @@ from fastapi import APIRouter
 def routers() -> list[APIRouter]:
     """Every router, in the order of the OpenAPI document."""
     from onward.server.api import (
+        access,
         asking,
         code,
         jobs,
@@ -21,5 +22,5 @@ def routers() -> list[APIRouter]:
 
     return [
         jobs.router, asking.router, logs.router, metrics.router, streams.router, code.router,
-        plan.router, storages.router, operations.router,
+        plan.router, storages.router, access.router, operations.router,
     ]  # fmt: skip

@@ -21,6 +21,7 @@ from onward.server.problems import Busy, KeyReused, NotAllowed
 from onward.server.security.tokens import Principal
 from onward.server.settings import Settings
 
+REPLAYED = "Idempotency-Replayed"
 _TRIES = 5
 _GIVE_WAY = frozenset({"40001", "40P01"})
 """PostgreSQL undid one of two transactions that waited for each other."""
@@ -47,16 +48,22 @@ class Call:
             )
 
     def once(
-        self, effect: Callable[[Session], Any], *, action: str, status: int = 200
-    ) -> JSONResponse:
+        self, effect: Callable[[Session], Any], *, action: str, status: int = 200,
+        only_now: Callable[[], dict[str, Any]] | None = None,
+    ) -> JSONResponse:  # fmt: skip
         """Runs `effect` in one transaction, with the audit entry and the answer that a repeated
         request gets. `effect` returns plain JSON values and touches nothing but the database.
 
         The same key with the same request is answered as before; with another one, `KeyReused`.
+        `only_now` adds what is shown once and stored nowhere: a repeated request does not get it.
         """
         for left in reversed(range(_TRIES)):
             try:
-                return self._once(effect, action=action, status=status)
+                answer = self._once(effect, action=action, status=status)
+                if only_now is not None and REPLAYED not in answer.headers:
+                    body = json.loads(bytes(answer.body))
+                    return JSONResponse({**body, **only_now()}, status)
+                return answer
             except Overtaken:
                 # Somebody moved the same job in this very moment: decide again on how it is now.
                 if not left:
@@ -124,7 +131,7 @@ class Call:
                 why="it was sent before, and has no answer yet",
                 do="send it again in a moment, with the same key",
             )
-        return JSONResponse(before.body["answer"], before.status, {"Idempotency-Replayed": "true"})
+        return JSONResponse(before.body["answer"], before.status, {REPLAYED: "true"})
 
 
 async def _call(

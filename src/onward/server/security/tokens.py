@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from onward.server.database.tables import Token
 from onward.server.names import new_id, now_s
+from onward.server.problems import IllegalMove, NotFound
 
 SCOPES = ("read", "write", "admin")
 _PREFIX = "onw_"
@@ -50,6 +51,36 @@ def find_principal(session: Session, text: str) -> Principal | None:
     if row is None or not is_valid(row, now_s()):
         return None
     return Principal(row.id, row.name, row.scope)
+
+
+def list_tokens(session: Session) -> list[Token]:
+    """All there ever were, newest first."""
+    return list(session.scalars(select(Token).order_by(Token.created_at.desc(), Token.id)))
+
+
+def revoke_token(session: Session, token_id: str) -> Token:
+    """From the next request on nobody may use it. Raises `NotFound`, or `IllegalMove` for the last
+    administrator's. Afterwards call `Principals.forget`."""
+    # All of them, locked in one order: two revocations at once must not leave none.
+    rows = list(session.scalars(select(Token).order_by(Token.id).with_for_update()))
+    found = next((row for row in rows if row.id == token_id), None)
+    if found is None:
+        raise NotFound(f"there is no token {token_id!r}", do="`GET /api/v1/tokens` lists them")
+    now = now_s()
+    lasting = [
+        row
+        for row in rows
+        if row.scope == "admin" and row.expires_at is None and is_valid(row, now)
+    ]
+    if lasting == [found]:
+        raise IllegalMove(
+            f"{found.name!r} is the last administrator's token that does not expire",
+            why="nobody could make another one",
+            do="make a new one first, then revoke this one",
+        )
+    if found.revoked_at is None:
+        found.revoked_at = now
+    return found
 
 
 def is_valid(token: Token, now: float) -> bool:
