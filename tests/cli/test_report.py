@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from onward.cli.report_facts import gather
 from onward.cli.report_page import page
 from onward.cli.report_text import share_text, time_text
+from onward.facts.report import gather
 from onward.repository import Commit, FrozenHoldout, Scores, open_repository, record_audit
 from onward.repository.auditing import Retrain
 from onward.stores import LocalStore

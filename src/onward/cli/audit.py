@@ -15,9 +15,10 @@ from onward.cli.options import (
     write_lines,
 )
 from onward.cli.outcome import as_outcome, report
-from onward.cli.report_text import audit_document, audit_lines
+from onward.cli.report_text import audit_lines
 from onward.cli.run import leave_threads_behind
 from onward.cli.text import clean
+from onward.facts.report_document import audit_document
 from onward.jobs.audit import Audited, AuditSpec, run_audit
 from onward.jobs.display import Display, Lines, Terminal
 from onward.jobs.outcome import Outcome

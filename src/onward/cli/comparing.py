@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onward.cli.contents import Contents, contents, flattened, same
-from onward.cli.outputs import Found
 from onward.cli.values import Difference, difference
+from onward.facts.contents import Contents, contents, flattened, same
+from onward.facts.outputs import Found
 from onward.repository import Tensor
 from onward.repository.reading import read_tensors
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from onward.cli.report_facts import Curve
 from onward.cli.report_words import ENGLISH, Words
 from onward.cli.text import clean
+from onward.facts.report import Curve
 from onward.learning.rounds import Round
 
 WIDTH, HEIGHT = 360, 196

@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sized
+from dataclasses import replace
 
 import click
 import numpy as np
 import numpy.typing as npt
 
-from onward.cli.data_ledgers import (
-    SHOWN,
-    FoundLedgers,
-    hexes,
-    ledgers_in,
-    loader_option,
-    settled,
-    some,
-    unfinished_text,
-)
+from onward.cli.data_ledgers import SHOWN, loader_option, some, unfinished_text
 from onward.cli.data_source import snapshot_of, source_options
 from onward.cli.options import json_option, output_argument, write_json, write_lines
-from onward.cli.outputs import open_output
 from onward.cli.text import clean, count
 from onward.data.delta import Delta
-from onward.data.items import DIGEST_BYTES, Items
-from onward.data.ledger import Ledger
+from onward.data.items import Items
 from onward.errors import UsageError
+from onward.facts.data_diff import Compared, compared_checkpoints, compared_document
+from onward.facts.ledgers import FoundLedgers, hexes, ledgers_in, settled
+from onward.facts.outputs import open_output
 from onward.learning.evidence import evidence_of
 from onward.learning.holdouts import Holdouts
-from onward.repository import Repository
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """What is different in `what` against the ledger of a checkpoint."""
-
-    base: FoundLedgers
-    pinned: int | None
-    what: str
-    delta: Delta
-    names: Sequence[str] | None
-    items: Items
-    held_out: int = 0
-    """How many items no increment will learn, since they are in frozen holdouts."""
-
-    def named(self, indices: Any, limit: int | None) -> list[str]:
-        """The items' names as they are known: else their ids, or their numbers."""
-        chosen = indices[:limit].tolist()
-        if self.names is not None:
-            return [str(self.names[index]) for index in chosen]
-        if self.items.digests is not None:
-            return hexes(self.items.digests[chosen], None)
-        return [f"item {index}" for index in chosen]
 
 
 @click.command()
@@ -91,7 +58,7 @@ def diff(
                 "--key, --format and --classes say how data is read",
                 do="leave them out where two checkpoints are compared",
             )
-        compared = _checkpoints(repository, first, second, loader)
+        compared = compared_checkpoints(repository, first, second, loader)
     else:
         # The ledger first: without one, there is no need to read the data.
         base = ledgers_in(repository, "latest", loader=loader)
@@ -100,10 +67,10 @@ def diff(
         snapshot = snapshot_of(first, keys=keys, format_=format_, classes=classes)
         items = snapshot.identified
         delta, held_out = _without(_held_out(base, items), ledger.delta(items))
-        compared = _Compared(base, pinned, first, delta, snapshot.names, items, held_out)
+        compared = Compared(base, pinned, first, delta, snapshot.names, items, held_out)
     limit = None if everything else SHOWN
     if as_json:
-        write_json(_document(compared, limit))
+        write_json(compared_document(compared, limit))
     else:
         write_lines(_lines(compared, limit))
 
@@ -130,32 +97,7 @@ def _without(held: npt.NDArray[np.bool_], delta: Delta) -> tuple[Delta, int]:
     return replace(delta, added=added, changed=changed), left_out
 
 
-def _checkpoints(repository: Repository, first: str, second: str, loader: str) -> _Compared:
-    base = ledgers_in(repository, first, loader=loader)
-    other = ledgers_in(repository, second, loader=loader)
-    ledger, newer = base.only(), other.only()
-    pinned = settled(ledger)
-    settled(newer)
-    items = newer.current_items()
-    if items.digests is None and ledger.kind in ("counted", None):
-        delta = _counted(ledger, items)
-    else:
-        delta = ledger.delta(items)
-    return _Compared(base, pinned, f"checkpoint {other.found.label}", delta, None, items)
-
-
-def _counted(ledger: Ledger, items: Items) -> Delta:
-    """Between checkpoints, unlike in data, there may be fewer: the second may be the older one."""
-    fewer = ledger.current_items().count - items.count
-    if fewer <= 0:
-        return ledger.delta(items)
-    nothing = np.empty(0, np.int64)
-    gone = np.broadcast_to(np.zeros(DIGEST_BYTES, np.uint8), (fewer, DIGEST_BYTES))
-    flags = np.zeros(0, np.uint8)
-    return Delta(nothing, nothing, np.arange(items.count), gone, gone[:0], nothing, flags)
-
-
-def _lines(compared: _Compared, limit: int | None) -> list[str]:
+def _lines(compared: Compared, limit: int | None) -> list[str]:
     delta, base = compared.delta, compared.base.found
     label = f"checkpoint {base.label}"
     lines = [f"{clean(compared.what)} against {label}, step {base.commit.step:,}"]
@@ -182,24 +124,3 @@ def _lines(compared: _Compared, limit: int | None) -> list[str]:
         removed = hexes(delta.removed, limit)
         lines += some("removed (by id)", removed, len(delta.removed), sign="-")
     return lines
-
-
-def _document(compared: _Compared, limit: int | None) -> dict[str, Any]:
-    delta, base = compared.delta, compared.base.found
-    counted = compared.items.digests is None
-    return {
-        "output": base.repository.store.url,
-        "checkpoint": base.commit.checkpoint,
-        "unfinished": compared.pinned,
-        "against": compared.what,
-        "counts": {
-            "added": len(delta.added),
-            "changed": len(delta.changed),
-            "removed": len(delta.removed),
-            "known": len(delta.known),
-        },
-        "held_out": compared.held_out,
-        "added": compared.named(delta.added, limit),
-        "changed": compared.named(delta.changed, limit),
-        "removed": [] if counted else hexes(delta.removed, limit),
-    }

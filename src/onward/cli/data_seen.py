@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import click
-import numpy as np
-from blake3 import blake3
 
-from onward.cli.data_ledgers import ledgers_in, loader_option
+from onward.cli.data_ledgers import loader_option
 from onward.cli.options import (
     best_options,
     json_option,
@@ -20,26 +12,11 @@ from onward.cli.options import (
     write_json,
     write_lines,
 )
-from onward.cli.outputs import open_output
 from onward.cli.text import clean, table
-from onward.data.items import DIGEST_BYTES, Items, digest_of_id
-from onward.data.ledger import Ledger
-from onward.errors import DataError, UsageError
-
-_CHUNK_BYTES = 1 << 20
-_KNOWN_BY = {
-    "counted": ("by their number", "give --id with the number of each item, from 0"),
-    "identified": ("by id", "give --id with the id of each item, or the file it is"),
-    "keyed": ("by key and content", "give --key with the key of each item, or the file it is"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One item as it was asked for: a file, a key or an id."""
-
-    by: str
-    name: str
+from onward.errors import UsageError
+from onward.facts.ledgers import ledgers_in
+from onward.facts.outputs import open_output
+from onward.facts.seen import Asked, answer_of
 
 
 @click.command()
@@ -71,14 +48,14 @@ def seen(
     Exit status: 0 if every item was seen, 1 if one was not.
     """
     asked = [
-        *(_Asked("file", name) for name in files),
-        *(_Asked("key", name) for name in keys),
-        *(_Asked("id", name) for name in ids),
+        *(Asked("file", name) for name in files),
+        *(Asked("key", name) for name in keys),
+        *(Asked("id", name) for name in ids),
     ]
     if not asked:
         raise UsageError("no item is named", do="give a file, --key KEY or --id ID")
     held = ledgers_in(open_output(output), checkpoint, loader=loader, metric=metric, lowest=lowest)
-    answers = [_answer(one, list(held.ledgers.values())) for one in asked]
+    answers = [answer_of(one, list(held.ledgers.values())) for one in asked]
     if as_json:
         items = [
             {"item": one.name, "by": one.by, "seen": any(answer), "learned": answer[0]}
@@ -97,76 +74,3 @@ def seen(
 def _text(answer: tuple[bool, bool]) -> str:
     learned, learning = answer
     return "seen" if learned else "seen by the unfinished increment" if learning else "not seen"
-
-
-def _answer(asked: _Asked, ledgers: Sequence[Ledger]) -> tuple[bool, bool]:
-    """Whether finished increments learned it, and whether the unfinished one is about it."""
-    fitting = [ledger for ledger in ledgers if _fits(asked, ledger)]
-    if not fitting:
-        names, do = _KNOWN_BY[ledgers[0].kind or "counted"]
-        raise UsageError(f"the items of this model are known {names}", do=do)
-    learned = learning = False
-    for ledger in fitting:
-        if asked.by == "key":
-            halves = np.frombuffer(b"".join(_ids(asked.name)), np.uint8).reshape(-1, DIGEST_BYTES)
-            known, pinned = ledger.seen_keys(halves)
-            learned, learning = learned or bool(known.any()), learning or bool(pinned.any())
-            continue
-        for items in _items(asked, ledger):
-            learned = learned or bool(ledger.learned(items)[-1])
-            learning = learning or bool(ledger.learning(items)[-1])
-    return learned, learning
-
-
-def _fits(asked: _Asked, ledger: Ledger) -> bool:
-    match asked.by:
-        case "file":
-            return ledger.kind != "counted"
-        case "key":
-            return ledger.kind in ("keyed", None)
-    return ledger.kind in ("identified", None) or (
-        ledger.kind == "counted" and re.fullmatch("[0-9]{1,15}", asked.name) is not None
-    )
-
-
-def _items(asked: _Asked, ledger: Ledger) -> Iterator[Items]:
-    """What the item may be known by; the last of the items is meant."""
-    kind: Any = ledger.kind or "identified"
-    if asked.by == "id" and kind == "counted":
-        # Nothing beyond the last known one was seen, however large the number.
-        yield Items.counted(min(int(asked.name), ledger.extent) + 1)
-        return
-    digests = _contents(asked.name, kind) if asked.by == "file" else _ids(asked.name)
-    for digest in digests:
-        yield Items(1, np.frombuffer(digest, np.uint8).reshape(1, DIGEST_BYTES), kind)
-
-
-def _ids(name: str) -> Iterator[bytes]:
-    """An id that reads as a number may have been one."""
-    yield digest_of_id(name, 0)
-    if re.fullmatch("-?[0-9]{1,40}", name) and str(int(name)) == name:
-        yield digest_of_id(int(name), 0)
-
-
-def _contents(name: str, kind: str) -> Iterator[bytes]:
-    """A file's content, alone and with the class that a folder around it may stand for."""
-    path = Path(name)
-    whole = blake3()
-    try:
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                whole.update(chunk)
-    except OSError as error:
-        raise DataError(
-            f"{name} cannot be read",
-            why=error.strerror or str(error),
-            do="give a file that may be read, or name the item by --key or --id",
-        ) from error
-    content = whole.digest()
-    if kind == "identified":
-        yield content[:DIGEST_BYTES]
-        return
-    yield bytes(8) + content[:8]
-    for folder in path.absolute().parent.parts:
-        label = folder.encode("utf-8", "surrogatepass")
-        yield bytes(8) + blake3(content + label).digest(length=8)

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from onward.cli.data_ledgers import SHOWN, hexes, ledgers_in, loader_option, settled, some
+from onward.cli.data_ledgers import SHOWN, loader_option, some
 from onward.cli.data_source import snapshot_of, source_options
 from onward.cli.options import json_option, output_argument, write_json, write_lines
-from onward.cli.outputs import label, open_output
 from onward.cli.text import clean, count, table
 from onward.data.items import Digests, Items
 from onward.data.provenance import Learners, who_learned
+from onward.facts.ledgers import hexes, ledgers_in, settled
+from onward.facts.outputs import label, open_output
 from onward.repository import History
 
 

@@ -10,7 +10,6 @@ import click
 import msgspec
 
 from onward.cli.comparing import ABSENT, Changed, Comparison, Pair, bytes_to_read, compare
-from onward.cli.contents import plain, shown, top
 from onward.cli.options import (
     best_options,
     json_option,
@@ -18,10 +17,11 @@ from onward.cli.options import (
     write_json,
     write_lines,
 )
-from onward.cli.outputs import Found, open_output, using
 from onward.cli.progress import byte_progress
 from onward.cli.show import shape_text
 from onward.cli.text import clean, count, number, on_terminal, painted, size, table
+from onward.facts.contents import plain, shown, top
+from onward.facts.outputs import Found, open_output, using
 from onward.repository import Repository, Tensor
 
 T = TypeVar("T")

@@ -14,9 +14,9 @@ from onward.cli.options import (
     single_writer_option,
     write_json,
 )
-from onward.cli.outputs import find, label, open_for_change
 from onward.cli.text import count, size, waiting_text
 from onward.errors import UsageError
+from onward.facts.outputs import find, label, open_for_change
 from onward.repository import Commit, Repository
 from onward.repository.collecting import Collector, Reach, check_droppable, usual_grace_s
 

@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from onward import _version
-from onward.cli.contents import RESERVED, contents, top
 from onward.cli.export_files import Exported, echo, export_native, layers_of
 from onward.cli.export_mlflow import register, say
 from onward.cli.options import best_options, json_option, output_argument, write_json
-from onward.cli.outputs import Found, open_output, using
 from onward.cli.safetensors_file import SafetensorsStream
 from onward.cli.target import Target
 from onward.cli.text import clean, count, size
 from onward.errors import UsageError
+from onward.facts.contents import RESERVED, contents, top
+from onward.facts.outputs import Found, open_output, using
 from onward.frameworks.translation_by_shape import KINDS
 from onward.repository import Tensor
 from onward.trackers.mlflow_registry import Registered

@@ -8,14 +8,14 @@ from typing import Any, TypeAlias
 
 import click
 
-from onward.cli.contents import RESERVED, contents, top
 from onward.cli.mindspore_support import mindspore_files
-from onward.cli.outputs import Found
 from onward.cli.progress import byte_progress
 from onward.cli.target import FileChunks, Target
 from onward.cli.text import clean, count
 from onward.cli.torch_support import torch_files
 from onward.errors import UsageError
+from onward.facts.contents import RESERVED, contents, top
+from onward.facts.outputs import Found
 from onward.frameworks.base import TensorLeaf
 from onward.frameworks.mindspore_entries import entries_of
 from onward.frameworks.translation_by_shape import Renaming, renamed

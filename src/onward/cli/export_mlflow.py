@@ -11,8 +11,8 @@ import click
 
 from onward import _version
 from onward.cli.options import write_json
-from onward.cli.outputs import Found
 from onward.cli.text import clean
+from onward.facts.outputs import Found
 from onward.learning.rounds import rounds
 from onward.trackers.mlflow import REPOSITORY
 from onward.trackers.mlflow_registry import (

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from onward.cli.options import json_option, output_argument, write_json, write_lines
-from onward.cli.outputs import find, label, open_output
 from onward.cli.text import clean
-from onward.errors import Regression, UnknownCheckpoint
+from onward.errors import Regression
+from onward.facts.gate import candidate_in, verdict_on
+from onward.facts.outputs import find, label, open_output
 from onward.learning.champion import CHAMPION
-from onward.learning.evidence import evidence_of
-from onward.learning.gate import MARGIN, Verdict, judge
-from onward.repository import Commit, History, Repository
-from onward.repository.asking import with_checkpoint
+from onward.learning.gate import MARGIN
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,47 +69,3 @@ def gate(
     else:
         write_lines([clean(line) for line in verdict.lines()])
     return Regression.exit_code if verdict.verdict == "regression" else 0
-
-
-def candidate_in(history: History, name: str) -> Commit:
-    """The checkpoint of that name; without one, the newest that ended an increment."""
-    if name:
-        return find(history, name)
-    finished = next((commit for commit in history.newest_first() if commit.finished), None)
-    if finished is None:
-        raise UnknownCheckpoint(
-            "no increment is finished yet",
-            why="the gate compares what finished increments scored",
-            do="let a run finish, or name a checkpoint",
-        )
-    return finished
-
-
-def verdict_on(
-    repository: Repository,
-    candidate: Commit,
-    champion: Commit,
-    *,
-    margin: float | None,
-    relative_margin: float | None,
-) -> Verdict:
-    """The gate's verdict from what the two checkpoints hold.
-
-    Without a margin, by the one that the candidate's script gave, as in the verdict of its run.
-    """
-    return judge(
-        evidence_of(repository, champion),
-        evidence_of(repository, candidate),
-        margin=_margin_of(repository, candidate) if margin is None else margin,
-        relative_margin=relative_margin,
-    )
-
-
-def _margin_of(repository: Repository, candidate: Commit) -> float:
-    learning = with_checkpoint(
-        repository,
-        lambda history: history.resolve(candidate.checkpoint),
-        lambda _, manifest: manifest.about.get("learning"),
-    )
-    found = learning.get("margin") if isinstance(learning, Mapping) else None
-    return float(found) if isinstance(found, int | float) else MARGIN

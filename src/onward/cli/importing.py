@@ -16,13 +16,13 @@ from typing import Any
 import click
 
 from onward import _version
-from onward.cli.contents import RESERVED
 from onward.cli.options import json_option, single_writer_option, write_json
-from onward.cli.outputs import label
 from onward.cli.safetensors_file import read_safetensors
 from onward.cli.text import clean, count, size
 from onward.cli.torch_support import torch_files
 from onward.errors import UsageError
+from onward.facts.contents import RESERVED
+from onward.facts.outputs import label
 from onward.frameworks.base import TensorLeaf
 from onward.frameworks.mindspore_ckpt import read_ckpt
 from onward.frameworks.mindspore_entries import parts_of

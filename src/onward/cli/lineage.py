@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from html import escape
 
 from onward.cli.report_words import ENGLISH, Words
 from onward.cli.text import clean
+from onward.facts.lineage import MOST_LANES, Node, nodes_of, place
 from onward.learning.rounds import Round
-from onward.repository import Commit, History
+from onward.repository import History
 
 _ROW, _LANE, _LEFT = 40, 16, 14
 _TEXT_WIDTH = 270
-_MOST_ROWS, _MOST_LANES = 200, 8
 _NAMES_SHOWN, _NAME, _LINE = 3, 24, 44
 
 STYLE = """
@@ -29,24 +28,15 @@ STYLE = """
 """
 
 
-@dataclass(slots=True)
-class _Node:
-    commit: Commit
-    parent: str | None
-    between: int
-    row: int = 0
-    lane: int = 0
-
-
 def lineage(history: History, found: Sequence[Round], words: Words = ENGLISH) -> str:
     """The `<svg>`, newest first: ends of increments, forks, names, pins, verdicts and audits.
 
     Checkpoints between two of these are only counted, and beyond 200 rows only that there are more.
     """
-    nodes, older = _nodes(history, found)
+    nodes, older = nodes_of(history, found)
     if not nodes:
         return ""
-    lanes = _place(nodes)
+    lanes = place(nodes)
     text_x = _LEFT + lanes * _LANE + 4
     width, height = text_x + _TEXT_WIDTH, len(nodes) * _ROW + (24 if older else 6)
     versions = history.versions()
@@ -66,79 +56,15 @@ def lineage(history: History, found: Sequence[Round], words: Words = ENGLISH) ->
     )
 
 
-def _nodes(history: History, found: Sequence[Round]) -> tuple[list[_Node], int]:
-    """What is shown, newest first, each with the nearest shown ancestor; and how many are not."""
-    children: dict[str, int] = {}
-    for commit in history.commits.values():
-        if commit.parent is not None:
-            children[commit.parent] = children.get(commit.parent, 0) + 1
-    matter = {its.tip.checkpoint for its in found}
-    matter |= {id_ for id_, count in children.items() if count > 1}
-    matter |= {*history.aliases.values(), *history.pins, *history.audits}
-    matter |= {c.checkpoint for c in history.commits.values() if c.row and c.row.verdict}
-    newest = history.latest()
-    if newest is not None:
-        matter.add(newest.checkpoint)
-    nearest: dict[str, tuple[str | None, int]] = {}  # the next shown at or above, and how far
-    nodes = []
-    for id_, commit in history.commits.items():
-        above, between = nearest.get(commit.parent or "", (None, 0))
-        if id_ in matter:
-            nodes.append(_Node(commit, above, between))
-            nearest[id_] = (id_, 0)
-        else:
-            nearest[id_] = (above, between + 1)
-    nodes.reverse()
-    return nodes[:_MOST_ROWS], max(0, len(nodes) - _MOST_ROWS)
+def _x(node: Node) -> int:
+    return _LEFT + min(node.lane, MOST_LANES - 1) * _LANE
 
 
-def _place(nodes: list[_Node]) -> int:
-    """Gives each node its row and lane; returns how many lanes there are.
-
-    A lane is held from a child down to its parent, so that lines do not cross nodes.
-    """
-    lanes = _Lanes()
-    for row, node in enumerate(nodes):
-        node.row = row
-        node.lane = lanes.take(node.commit.checkpoint)
-        if node.parent is not None:
-            lanes.reserve(node.parent, node.lane)
-    return lanes.most
-
-
-@dataclass(slots=True)
-class _Lanes:
-    most: int = 0
-    _waiting: dict[str, int] = field(default_factory=dict)  # parent → lane of its first child
-    _joining: dict[str, list[int]] = field(default_factory=dict)
-    _used: set[int] = field(default_factory=set)
-
-    def take(self, id_: str) -> int:
-        lane = self._waiting.pop(id_, None)
-        if lane is None:
-            lane = next(n for n in range(len(self._used) + 1) if n not in self._used)
-        self._used -= set(self._joining.pop(id_, []))
-        self._used.discard(lane)
-        self.most = max(self.most, min(lane + 1, _MOST_LANES))
-        return lane
-
-    def reserve(self, parent: str, lane: int) -> None:
-        if parent in self._waiting:
-            self._joining.setdefault(parent, []).append(lane)
-        else:
-            self._waiting[parent] = lane
-        self._used.add(lane)
-
-
-def _x(node: _Node) -> int:
-    return _LEFT + min(node.lane, _MOST_LANES - 1) * _LANE
-
-
-def _y(node: _Node) -> int:
+def _y(node: Node) -> int:
     return node.row * _ROW + 16
 
 
-def _edge(node: _Node, parent: _Node | None, height: int) -> str:
+def _edge(node: Node, parent: Node | None, height: int) -> str:
     if node.parent is None:
         return ""
     far = " far" if node.between else ""
@@ -149,7 +75,7 @@ def _edge(node: _Node, parent: _Node | None, height: int) -> str:
     return f'<path class="edge{far}" d="M{x} {y}{bend or f"V{to_y}"}"/>'
 
 
-def _mark(history: History, node: _Node, version: int, text_x: int, words: Words) -> str:
+def _mark(history: History, node: Node, version: int, text_x: int, words: Words) -> str:
     commit = node.commit
     gone = commit.checkpoint in history.dropped
     kind = " gone" if gone else " finished" if commit.finished else ""

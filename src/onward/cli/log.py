@@ -14,10 +14,11 @@ import msgspec
 
 from onward.cli.graph import Graph, in_ascii
 from onward.cli.options import json_option, output_argument, write_json, write_lines
-from onward.cli.outputs import open_output
 from onward.cli.pushing import unpushed_document, unpushed_here, unpushed_lines
 from onward.cli.text import clean, count, number, on_terminal, painted, size, when, wrapped
 from onward.errors import Missing
+from onward.facts.checkpoints import checkpoint_document
+from onward.facts.outputs import open_output
 from onward.repository import Commit, History, Repository, record_key
 from onward.repository.documents import MAX_RECORD_BYTES
 from onward.repository.records import (
@@ -81,7 +82,8 @@ def _show_matrix(
     repository: Repository, picture: str, chance: float | None, *, as_json: bool
 ) -> None:
     # Imported here, for it needs NumPy, which the history does not.
-    from onward.cli.matrix import draw, matrix_document, matrix_lines
+    from onward.cli.matrix import draw, matrix_lines
+    from onward.facts.matrix import matrix_document
 
     history, url = repository.history, repository.store.url
     if picture:
@@ -270,28 +272,3 @@ def _document(
     if others is not None:
         document["records"] = [msgspec.to_builtins(record) for record in others]
     return document
-
-
-def checkpoint_document(
-    history: History, versions: dict[str, int], commit: Commit
-) -> dict[str, Any]:
-    """One checkpoint as `--json` shows it, in every command."""
-    return {
-        "checkpoint": commit.checkpoint,
-        "version": versions[commit.checkpoint],
-        "step": commit.step,
-        "epoch": commit.epoch,
-        "increment": commit.increment,
-        "finished": commit.finished,
-        "reason": commit.reason,
-        "time": commit.time,
-        "parent": commit.parent,
-        "parent_dropped": commit.parent in history.dropped,
-        "generation": commit.generation,
-        "stored_bytes": commit.stored,
-        "metrics": commit.metrics,
-        "scores": msgspec.to_builtins(commit.row),
-        "missed": [{"step": missed.step, "why": missed.why} for missed in commit.failed_before],
-        "aliases": history.names_of(commit.checkpoint) if history.aliases else [],
-        "pinned": commit.checkpoint in history.pins,
-    }

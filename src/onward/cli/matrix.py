@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from onward.cli.target import Target
 from onward.cli.text import clean, number, on_terminal, painted, table, width
 from onward.errors import UsageError
+from onward.facts.matrix import summaries
 from onward.learning.heatmap import cell_text, heat_map, quality, shading
 from onward.learning.matrix import Matrix, matrix_of, metric_text
 from onward.repository import History
@@ -37,27 +36,6 @@ def matrix_lines(
     lines += _summary_lines(matrix, chance)
     verdicts = [f"increment {i}: {clean(text)}" for i, text in matrix.verdicts.items()]
     return [*lines, *(["", "verdicts of the gate", *verdicts] if verdicts else [])]
-
-
-def matrix_document(history: History, *, chance: float | None = None) -> dict[str, Any]:
-    """The matrix as plain JSON values."""
-    matrix = matrix_of(history)
-    return {
-        "holdouts": [
-            {"name": n, "increment": f.increment, "metric": f.metric, "lower_is_better": f.lower}
-            for n, f in matrix.holdouts.items()
-        ],
-        "start": dict(matrix.start),
-        "rows": [
-            {"increment": i, "checkpoint": matrix.checkpoints[i], "scores": dict(row),
-             "verdict": matrix.verdicts.get(i, "")}
-            for i, row in matrix.rows.items()
-        ],
-        "summaries": [
-            {"metric": metric, **_summaries(matrix.of_metric(metric), chance)}
-            for metric in matrix.metrics
-        ],
-    }  # fmt: skip
 
 
 def draw(history: History, file: str, title: str) -> None:
@@ -97,19 +75,10 @@ def _fitting(columns: list[list[str]], taken: int) -> int:
     return len(columns)
 
 
-def _summaries(matrix: Matrix, chance: float | None) -> dict[str, float | None]:
-    return {
-        "accuracy": matrix.accuracy(),
-        "backward_transfer": matrix.backward_transfer(),
-        "forward_transfer": matrix.forward_transfer(chance),
-        "forgetting": matrix.forgetting(),
-    }
-
-
 def _summary_lines(matrix: Matrix, chance: float | None) -> list[str]:
     rows = [["metric", "ACC", "BWT", "FWT", "forgetting"]]
     for metric in matrix.metrics:
-        values = _summaries(matrix.of_metric(metric), chance).values()
+        values = summaries(matrix.of_metric(metric), chance).values()
         rows.append([clean(metric), *("-" if v is None else number(v) for v in values)])
     last = matrix.last
     missing = sum(last is not None and matrix[last, name] is None for name in matrix.holdouts)

@@ -11,7 +11,7 @@ from onward.cli.options import (
     single_writer_option,
     write_json,
 )
-from onward.cli.outputs import find, label, open_for_change
+from onward.facts.outputs import find, label, open_for_change
 
 
 @click.command()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from onward.cli.gate import candidate_in, margin_options, verdict_on
+from onward.cli.gate import margin_options
 from onward.cli.options import json_option, output_argument, single_writer_option, write_json
-from onward.cli.outputs import label, open_for_change
-from onward.errors import Damaged, GateRefused, Regression, UnknownCheckpoint, Unproven
-from onward.learning.champion import CHAMPION, champions, move_champion
-from onward.learning.gate import Verdict
-from onward.repository import Commit, Repository
+from onward.facts.outputs import label, open_for_change
+from onward.facts.promoting import promote as make_champion
+from onward.facts.promoting import roll_back
+from onward.learning.champion import CHAMPION
 
 
 @click.command()
@@ -34,23 +31,12 @@ def promote(
     """
     repository = open_for_change(output, single_writer=single_writer)
     history = repository.history
-    found = candidate_in(history, checkpoint)
-    before = history.aliases.get(CHAMPION)
-    verdict: Verdict | None = None
-    if before != found.checkpoint:
-        if not force:
-            _check_whole(repository, found)
-        if before is not None and not force:
-            verdict = verdict_on(
-                repository, found, history.commits[before],
-                margin=margin, relative_margin=relative_margin,
-            )  # fmt: skip
-            if not verdict.passed:
-                raise _refusal(verdict)
-        move_champion(repository, found.checkpoint, expected=before)
+    done = make_champion(
+        repository, checkpoint, force=force, margin=margin, relative_margin=relative_margin
+    )
+    found, before, verdict = done.champion, done.before, done.verdict
     if as_json:
-        document: dict[str, Any] = {"champion": found.checkpoint, "before": before}
-        write_json({**document, "verdict": verdict.document() if verdict else None})
+        write_json(done.document())
     elif before == found.checkpoint:
         click.echo(f"{label(history, found)} is the champion already")
     else:
@@ -69,46 +55,13 @@ def rollback(output: str, single_writer: bool, as_json: bool) -> None:
     Again and again, back to the first one. Checkpoints and their evidence stay as they are.
     """
     repository = open_for_change(output, single_writer=single_writer)
-    present = repository.history.aliases.get(CHAMPION)
-    stack = champions(repository)
+    done = roll_back(
+        repository, again=f"name another one: onward promote {output} CHECKPOINT --force"
+    )
     history = repository.history
-    earlier = stack[:-1] if stack[-1:] == [present] else stack
-    live = [id_ for id_ in earlier if id_ not in history.dropped]
-    if not live:
-        gone = ", ".join(f"v{history.versions()[id_]}" for id_ in earlier)
-        raise UnknownCheckpoint(
-            "there is no champion to go back to",
-            why=f"dropped since: {gone}" if gone else "nothing was champion before",
-            do=f"name another one: onward promote {output} CHECKPOINT --force",
-        )
-    move_champion(repository, live[-1], expected=present)
-    now = label(history, history.commits[live[-1]])
-    was = label(history, history.commits[present]) if present else None
+    now = label(history, done.champion)
+    was = label(history, history.commits[done.before]) if done.before else None
     if as_json:
-        write_json({"champion": live[-1], "before": present})
+        write_json({"champion": done.champion.checkpoint, "before": done.before})
     else:
         click.echo(f"{CHAMPION} → {now}" + (f" (before: {was})" if was else ""))
-
-
-def _check_whole(repository: Repository, commit: Commit) -> None:
-    damage = repository.damage(commit)
-    if damage:
-        raise Damaged(
-            f"checkpoint {label(repository.history, commit)} cannot be restored",
-            why=damage,
-            do="promote another one; `onward verify` says which are intact",
-        )
-
-
-def _refusal(verdict: Verdict) -> GateRefused:
-    kind = Regression if verdict.verdict == "regression" else Unproven
-    reasons = [
-        f"{judged.name!r}: {judged.why}"
-        for judged in verdict.holdouts
-        if judged.verdict not in ("better", "no change")
-    ]
-    return kind(
-        f"{verdict.candidate} is not promoted over {verdict.champion}, {verdict.verdict}",
-        why="\n".join(reasons) or "nothing was scored that both models know",
-        do="`onward gate` shows the numbers; --force promotes it all the same",
-    )

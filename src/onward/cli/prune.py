@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from onward.cli.log import checkpoint_document
 from onward.cli.options import (
     grace_option,
     json_option,
@@ -16,8 +15,9 @@ from onward.cli.options import (
     write_json,
     write_lines,
 )
-from onward.cli.outputs import open_for_change, open_output
 from onward.cli.text import clean, count, painted, size, table, waiting_text
+from onward.facts.checkpoints import checkpoint_document
+from onward.facts.outputs import open_for_change, open_output
 from onward.repository import History, Repository
 from onward.repository.collecting import Collector, Reach, Swept, usual_grace_s
 from onward.repository.leftovers import Leftovers

@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from onward.cli.options import json_option, output_argument, write_json, write_lines
-from onward.cli.outputs import open_output
-from onward.cli.report_facts import Facts, gather
 from onward.cli.report_page import page, picture
-from onward.cli.report_text import report_document, report_lines
+from onward.cli.report_text import report_lines
 from onward.cli.report_words import ENGLISH
 from onward.cli.text import clean
 from onward.errors import UsageError
+from onward.facts.outputs import open_output
+from onward.facts.report import Facts, gather
+from onward.facts.report_document import report_document
 from onward.learning.heatmap import heat_map as drawn
 from onward.learning.matrix import matrix_of
 from onward.stores import LocalStore

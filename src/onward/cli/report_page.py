@@ -7,7 +7,6 @@ from html import escape
 
 from onward import _version
 from onward.cli import curves, lineage
-from onward.cli.report_facts import Facts
 from onward.cli.report_text import (
     amount_text,
     audit_title,
@@ -22,6 +21,7 @@ from onward.cli.report_text import (
 )
 from onward.cli.report_words import ENGLISH, Words
 from onward.cli.text import clean, number
+from onward.facts.report import Facts
 from onward.learning.bill import FIELDS, IncrementBill
 
 _CURVES = 12

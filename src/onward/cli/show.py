@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from onward.cli.contents import contents, flattened, own_packs, plain, shown, top
-from onward.cli.log import checkpoint_document
 from onward.cli.options import (
     best_options,
     json_option,
@@ -18,8 +16,10 @@ from onward.cli.options import (
     write_json,
     write_lines,
 )
-from onward.cli.outputs import Found, find_in, label, open_output
 from onward.cli.text import clean, count, number, on_terminal, painted, size, table, when
+from onward.facts.checkpoints import shown_document
+from onward.facts.contents import contents, flattened, own_packs, shown, top
+from onward.facts.outputs import Found, find_in, label, open_output
 from onward.repository import Tensor
 from onward.training.wording import lasting
 
@@ -39,7 +39,7 @@ def show(
     """Show what made one checkpoint (by default the latest), and what it holds."""
     found = find_in(open_output(output), checkpoint, metric=metric, lowest=lowest)
     if as_json:
-        write_json(_document(found))
+        write_json(shown_document(found))
     else:
         limit = _TENSORS_ON_A_TERMINAL if on_terminal() and not everything else None
         write_lines([*_facts(found), *_metrics(found), *_about(found), *_holds(found, limit)])
@@ -201,36 +201,3 @@ def _from(tensor: Tensor, own: set[str]) -> str:
 def shape_text(tensor: Tensor) -> str:
     """`[10, 512]`."""
     return str(list(tensor.shape))
-
-
-def _document(found: Found) -> dict[str, Any]:
-    history, manifest = found.repository.history, found.manifest
-    own = own_packs(found.repository, found.commit, manifest)
-    held = contents(manifest)
-    return {
-        "output": found.repository.store.url,
-        **checkpoint_document(history, history.versions(), found.commit),
-        "verb": manifest.verb,
-        "origin": manifest.origin,
-        "framework": {"name": manifest.framework.name, "version": manifest.framework.version},
-        "about": manifest.about,
-        "size_bytes": manifest.size_bytes(),
-        "packs": {
-            pack: {"size_bytes": ref.size, "own": pack in own}
-            for pack, ref in manifest.packs.items()
-        },
-        "tensors": [
-            {
-                "path": path,
-                "kind": tensor.kind,
-                "dtype": tensor.dtype,
-                "shape": tensor.shape,
-                "size_bytes": tensor.size_bytes,
-                "digest": tensor.digest,
-                "packs": list(dict.fromkeys(part.pack for part in tensor.ranges())),
-                "inherited": not any(part.pack in own for part in tensor.ranges()),
-            }
-            for path, tensor in held.tensors.items()
-        ],
-        "values": {path: plain(value) for path, value in held.values.items()},
-    }

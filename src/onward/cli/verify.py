@@ -11,11 +11,11 @@ from onward.cli.options import (
     write_json,
     write_lines,
 )
-from onward.cli.outputs import find
 from onward.cli.progress import byte_progress
 from onward.cli.text import clean, count, on_terminal, painted, size
 from onward.errors import Damaged, NewerFormat
 from onward.facts.damage import damage_document
+from onward.facts.outputs import find
 from onward.repository import Commit, Findings, History, Repository
 from onward.repository import verify as look_for_damage
 from onward.stores import open_store
