@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("token", sa.String(length=32), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("request", sa.String(length=64), nullable=False),
-        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("status", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("token", "key"),
@@ -28,7 +28,12 @@ def upgrade() -> None:
 
     op.create_table(
         "audit",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("at", sa.Float(precision=53), nullable=False),
         sa.Column("by", sa.String(length=200), nullable=False),
         sa.Column("action", sa.String(length=64), nullable=False),
@@ -41,8 +46,10 @@ def upgrade() -> None:
         "code",
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("source", sa.JSON(), nullable=False),
-        sa.Column("files", sa.Integer(), nullable=False),
-        sa.Column("size_bytes", sa.Integer(), nullable=False),
+        sa.Column("files", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "size_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("digest"),
@@ -52,7 +59,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("webhook", sa.String(length=64), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
-        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("tries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("next_at", sa.Float(precision=53), nullable=False),
         sa.Column("done_at", sa.Float(precision=53), nullable=True),
         sa.Column("problem", sa.Text(), nullable=False),
@@ -67,8 +74,10 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("wanted", sa.String(length=16), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "generation", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("output", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
@@ -82,7 +91,9 @@ def upgrade() -> None:
         sa.Column("parent", sa.String(length=32), nullable=True),
         sa.Column("schedule", sa.String(length=32), nullable=True),
         sa.Column("retried", sa.JSON(), nullable=False),
-        sa.Column("fruitless", sa.Integer(), nullable=False),
+        sa.Column(
+            "fruitless", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("committed", sa.Boolean(), nullable=False),
         sa.Column("progress", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -99,10 +110,12 @@ def upgrade() -> None:
         sa.Column("location", sa.Text(), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("repository", sa.String(length=64), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("champion", sa.String(length=64), nullable=False),
         sa.Column("latest", sa.String(length=64), nullable=False),
-        sa.Column("increments", sa.Integer(), nullable=False),
+        sa.Column(
+            "increments", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("synced_at", sa.Float(precision=53), nullable=True),
@@ -119,7 +132,7 @@ def upgrade() -> None:
         sa.Column("timezone", sa.String(length=64), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
         sa.Column("next_at", sa.Float(precision=53), nullable=True),
@@ -175,12 +188,12 @@ def upgrade() -> None:
         "attempts",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("job", sa.String(length=32), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("engine", sa.String(length=32), nullable=False),
         sa.Column("host", sa.String(length=200), nullable=False),
-        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("pid", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("leased_at", sa.Float(precision=53), nullable=True),
         sa.Column("running_at", sa.Float(precision=53), nullable=True),
@@ -188,14 +201,16 @@ def upgrade() -> None:
         sa.Column("asked", sa.String(length=16), nullable=False),
         sa.Column("asked_why", sa.String(length=16), nullable=False),
         sa.Column("asked_at", sa.Float(precision=53), nullable=True),
-        sa.Column("exit_status", sa.Integer(), nullable=True),
+        sa.Column(
+            "exit_status", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("cause", sa.String(length=32), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("verb", sa.String(length=16), nullable=False),
         sa.Column("checkpoint", sa.String(length=64), nullable=False),
-        sa.Column("step", sa.Integer(), nullable=True),
-        sa.Column("saves", sa.Integer(), nullable=False),
-        sa.Column("offset", sa.Integer(), nullable=False),
+        sa.Column("step", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("saves", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("offset", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("heard_at", sa.Float(precision=53), nullable=True),
         sa.Column("outcome", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -212,14 +227,18 @@ def upgrade() -> None:
         "checkpoints",
         sa.Column("model", sa.String(length=32), nullable=False),
         sa.Column("checkpoint", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("step", sa.Integer(), nullable=False),
-        sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("increment", sa.Integer(), nullable=False),
+        sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("step", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("epoch", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "increment", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("finished", sa.Boolean(), nullable=False),
         sa.Column("parent", sa.String(length=64), nullable=True),
         sa.Column("time", sa.String(length=40), nullable=False),
-        sa.Column("stored_bytes", sa.Integer(), nullable=False),
+        sa.Column(
+            "stored_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("dropped", sa.Boolean(), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
@@ -234,7 +253,12 @@ def upgrade() -> None:
 
     op.create_table(
         "moves",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("at", sa.Float(precision=53), nullable=False),
         sa.Column("job", sa.String(length=32), nullable=False),
         sa.Column("attempt", sa.String(length=32), nullable=True),
