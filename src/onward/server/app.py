@@ -27,6 +27,8 @@ from onward.server.observing import Observations, Observer
 from onward.server.problems import problem, problem_of
 from onward.server.scheduling import Supervisor
 from onward.server.security.gatekeeper import Gatekeeper
+from onward.server.security.headers import Headers
+from onward.server.security.limits import Limits
 from onward.server.security.login import Login
 from onward.server.security.origins import Origins
 from onward.server.security.principals import Principals
@@ -72,12 +74,15 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.observations = Observations(parts.database)
     principals = Principals(parts.database)
     app.state.principals = principals
+    # The last one added is met first.
+    app.add_middleware(Limits, settings=parts.settings)
     app.add_middleware(
         Gatekeeper, principals=principals,
         login=Login(parts.settings, parts.database, principals),
         origins=Origins(parts.settings.host, parts.settings.hosts),
     )  # fmt: skip
     app.add_middleware(Observer, observations=app.state.observations)
+    app.add_middleware(Headers, tls=parts.settings.tls_certificate is not None)
     return app
 
 

@@ -137,7 +137,10 @@ class Call:
 async def _call(
     request: Request,
     idempotency_key: Annotated[
-        str | None, Header(max_length=255, description="Repeating it repeats no effect.")
+        str | None,
+        Header(
+            max_length=255, pattern=r"^[\x20-\x7e]+$", description="Repeating it repeats no effect."
+        ),
     ] = None,
 ) -> Call:
     parts = request.app.state.parts
