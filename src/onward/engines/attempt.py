@@ -7,6 +7,7 @@ environment is the script's, secrets among it; what it prints, and its script, g
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -47,6 +48,8 @@ def main(folder: Path) -> int:
     groups.kill()
     end_processes(attempt, besides={os.getpid(), keeper.pid})
     groups.remove()
+    if document["exit_code"] == 0:
+        shutil.rmtree(folder / WORK, ignore_errors=True)
     keeper.finish()
     write_document(folder / OUTCOME, _redacted(document, redactor))
     # A thread may still wait for a store. All that a job writes is whole or absent.

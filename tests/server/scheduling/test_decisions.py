@@ -255,6 +255,23 @@ def test_slots_are_kept_to_and_the_oldest_comes_first(office: Office) -> None:
     assert office.job(jobs[5]).state == "queued"
 
 
+def test_what_is_wrong_with_one_job_does_not_hold_up_the_others(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One whose document cannot be read, while it runs, and one that cannot be started for it."""
+    broken = office.run()
+    queued = office.submit("", output="b")
+    with office.database.write() as session:
+        for job in (broken, queued):
+            row = session.get_one(Job, job)
+            row.spec = {"nonsense": True}
+    other = office.run(output="c")
+    office.agent(other).end(0)
+    assert office.finish(other, queued) == ["succeeded", "failed"]
+    assert "this version of the server cannot read" in office.job(queued).reason
+    assert caplog.text.count("could not be looked after") == 1
+
+
 def test_a_job_cannot_leave_its_end(office: Office) -> None:
     job = office.run()
     office.agent(job).end(0)

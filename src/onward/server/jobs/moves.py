@@ -88,6 +88,14 @@ def tell_job(session: Session, job: str, **facts: Any) -> None:
     )
 
 
+def tell_queued(session: Session, job: str, reason: str) -> None:
+    """What a job waits for, unless it waits no more."""
+    session.execute(
+        update(Job).where(Job.id == job, Job.state == "queued").values(reason=reason),
+        execution_options={"synchronize_session": False},
+    )
+
+
 def tell_attempt(session: Session, attempt: str, **facts: Any) -> None:
     """As `tell_job`, of an attempt."""
     session.execute(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from onward.engines import Engine, Sighting
@@ -92,8 +93,12 @@ class Care:
                 places = places_of(session, JobRequest.model_validate(job.spec))
             self._engine.start(prepare(self._settings, job, attempt, places))
             self._started_s[attempt.id] = now
-        except (OnwardError, OSError) as error:
-            self._engine.destroy(folder) if folder.is_dir() else None
+        except (OnwardError, OSError, ValidationError) as error:
+            if folder.is_dir():
+                # A start before this one may have brought an agent after all.
+                self._engine.destroy(folder)
+                if self._engine.look(folder).pid:
+                    return
             again = isinstance(error, (JobError, OSError))
             ending = Ending("lost", "infrastructure", f"it could not be started: {_line(error)}")
             self._conclude(job, attempt, replace(ending, can_retry=again), None)
@@ -104,8 +109,7 @@ class Care:
         if attempt.state == "leased":
             with self._database.write() as session:
                 self._seen(session, attempt, sighting)
-        news = read_news(self._folder(attempt), attempt.offset)
-        self._tell(job, attempt, news, sighting)
+        self._tell(job, attempt, sighting)
         wish = wish_for(job, attempt, heard_at=sighting.heard_at, now_s=now_s())
         if wish is not None:
             with self._database.write() as session:
@@ -133,10 +137,11 @@ class Care:
             return False
         return now > since_s + _SILENT_S
 
-    def _tell(self, job: Job, attempt: Attempt, news: News, sighting: Sighting) -> None:
+    def _tell(self, job: Job, attempt: Attempt, sighting: Sighting) -> None:
         now = time.monotonic()
-        if now < self._told_s.get(attempt.id, 0.0) + _TELL_EVERY_S and not news.saves:
+        if now < self._told_s.get(attempt.id, 0.0) + _TELL_EVERY_S:
             return
+        news = read_news(self._folder(attempt), attempt.offset)
         if not news and news.offset == attempt.offset and sighting.heard_at == attempt.heard_at:
             return
         self._told_s[attempt.id] = now
@@ -224,6 +229,8 @@ class Care:
 
 
 def _line(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        return "this version of the server cannot read what was asked for; submit it again"
     if isinstance(error, OnwardError):
         return f"{error.what}: {error.why}" if error.why else error.what
     return f"{type(error).__name__}: {error}"

@@ -15,6 +15,7 @@ FRUITLESS_ATTEMPTS = 3
 
 _CRASHES = ("crash", "out-of-memory", "hang", "timeout")
 _SHOWN = 5
+_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def ended(attempt: Attempt, document: Mapping[str, Any]) -> Ending:
         lost=tuple(str(each) for each in document.get("lost") or ()),
         # Wrong arguments stay wrong.
         can_retry=exit_code != 2 or cause != "crash",
-        outcome=outcome,
+        outcome=_short(outcome),
     )
 
 
@@ -83,7 +84,7 @@ def turn(
         message = str(ending.outcome.get("message") or "")
         return Turn("succeeded", message, {**facts, "cause": "", "run_at": None})
     facts["cause"] = ending.cause
-    if job.wanted == "pause":
+    if job.wanted == "pause" and ending.cause != "fenced":
         return Turn("paused", _said("paused", ending), {**facts, "run_at": None})
     if job.wanted in ("stop", "cancel"):
         word = "stopped" if job.wanted == "stop" else "cancelled"
@@ -133,6 +134,14 @@ def _is_loop(attempt: Attempt, ending: Ending, earlier: Sequence[Attempt]) -> bo
     return len(before) == FRUITLESS_ATTEMPTS - 1 and all(
         each.cause in _CRASHES and not each.saves and each.step == attempt.step for each in before
     )
+
+
+def _short(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """What the database keeps: of long lists the end. The whole is in the attempt's folder."""
+    return {
+        name: value[-_KEPT:] if isinstance(value, list) else value
+        for name, value in outcome.items()
+    }
 
 
 def _reason(attempt: Attempt, outcome: Mapping[str, Any], cause: str) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy import func, select
 
 from onward.server.database import Database, Overtaken
 from onward.server.database.tables import Attempt, Job
-from onward.server.jobs.moves import move_job, tell_job
+from onward.server.jobs.moves import move_job, tell_queued
 from onward.server.names import new_id, now_s
 from onward.server.settings import Settings
 
@@ -27,16 +25,23 @@ def start_queued(settings: Settings, database: Database, engine: str) -> None:
         free = list(session.scalars(oldest.where(Job.output.not_in(running)).limit(_LOOKED_AT)))
         blocked = list(session.scalars(oldest.where(Job.output.in_(running)).limit(_LOOKED_AT)))
         taken = session.scalar(select(func.count()).where(Job.state == "running")) or 0
+    said: dict[str, str] = {}
     for job in free:
         if taken >= settings.slots:
-            _say(database, [job], f"waits for a free slot: {taken} of {settings.slots} are taken")
+            said[job.id] = f"waits for a free slot: {taken} of {settings.slots} are taken"
         elif job.output in running:
             blocked.append(job)
         elif _start(database, job, engine):
             running[job.output] = job.id
             taken += 1
     for job in blocked:
-        _say(database, [job], f"waits for {running[job.output]}, which trains the same output")
+        said[job.id] = f"waits for {running[job.output]}, which trains the same output"
+    before = {job.id: job.reason for job in (*free, *blocked)}
+    said = {job: reason for job, reason in said.items() if before[job] != reason}
+    if said:
+        with database.write() as session:
+            for waiting, reason in said.items():
+                tell_queued(session, waiting, reason)
 
 
 def _start(database: Database, job: Job, engine: str) -> bool:
@@ -55,10 +60,3 @@ def _start(database: Database, job: Job, engine: str) -> bool:
     except Overtaken:
         return False
     return True
-
-
-def _say(database: Database, jobs: Sequence[Job], reason: str) -> None:
-    for job in jobs:
-        if job.reason != reason:
-            with database.write() as session:
-                tell_job(session, job.id, reason=reason)

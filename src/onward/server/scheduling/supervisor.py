@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +27,7 @@ from onward.server.settings import Settings
 
 BY = "scheduler"
 _PAUSE_AFTER_FAILURE_S = 2.0
+_COMPLAIN_EVERY_S = 60.0
 _log = logging.getLogger("onward.scheduling")
 
 
@@ -40,6 +42,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
+        self._complain_s: dict[str, float] = {}
 
     def start(self) -> None:
         """Raises `UsageError` where jobs cannot run as the user that was chosen for them."""
@@ -71,6 +74,13 @@ class Supervisor:
                 self._care.take(attempt)
             except Overtaken:
                 continue  # somebody decided meanwhile: the next look sees what
+            except SQLAlchemyError:
+                raise
+            except Exception:
+                # What is wrong with one job must not keep all others waiting.
+                if time.monotonic() >= self._complain_s.get(attempt, 0.0):
+                    self._complain_s[attempt] = time.monotonic() + _COMPLAIN_EVERY_S
+                    _log.exception("attempt %s could not be looked after; trying again", attempt)
         start_queued(self.settings, self.database, self.engine.name)
 
     def _work(self) -> None:
@@ -82,7 +92,6 @@ class Supervisor:
                 _log.exception("the database did not answer; trying again")
                 pause_s = _PAUSE_AFTER_FAILURE_S
             except Exception:
-                # A bug in what is done for one job must not end what is done for all others.
                 _log.exception("a look at the jobs failed; trying again")
                 pause_s = _PAUSE_AFTER_FAILURE_S
             self._woken.wait(pause_s)
