@@ -18,6 +18,7 @@ from onward.engines import Engine
 from onward.errors import OnwardError
 from onward.server.api import routers
 from onward.server.api.document import describe
+from onward.server.api.status import status_route
 from onward.server.console import pages
 from onward.server.console.errors import error_page, wants_page
 from onward.server.database import Database
@@ -67,6 +68,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.streams = Streams(parts.database, parts.settings.attempts)
     app.state.series = SeriesCache()
+    app.router.routes.append(status_route(parts.database))
     for router in [*routers(), *pages()]:
         app.include_router(router)
     describe(app)

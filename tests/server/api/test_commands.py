@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from onward.cli import main
-from onward.server.database.tables import Storage
 from tests.server.api.house import House, wait_for
 
 Onward = Callable[..., Result]
@@ -23,13 +22,6 @@ def onward(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     """Runs a command with a login of its own."""
     monkeypatch.setenv("ONWARD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    with house.database.write() as session:
-        session.add(
-            Storage(
-                alias="here", url=str(tmp_path / "outputs"), created_at=0.0, created_by="test",
-                single_writer=False, environment={},
-            )
-        )  # fmt: skip
 
     def call(*args: object, code: int = 0, **options: Any) -> Result:
         result = CliRunner().invoke(main, [str(a) for a in args], prog_name="onward", **options)

@@ -102,7 +102,7 @@ def _try(
             case.path_parameters["job_id"] = dice.choice(jobs[:2] if ended else jobs)
         if operation.path.endswith("/wait"):
             case.query["timeout_s"] = 0
-        answer = case.call(session=client, headers=headers)
+        answer = case.call(base_url="http://127.0.0.1:8420", session=client, headers=headers)
         seen[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from onward.server.api.documents import JobDocument, job_document
 from onward.server.database.tables import Job
+from onward.server.jobs.glancing import _passed_on
+from onward.server.jobs.moves import tell_job
 from tests.server.api.house import SPEC, House
 
 
@@ -165,3 +169,41 @@ def test_a_reader_may_look_and_nothing_else(house: House) -> None:
     ):  # fmt: skip
         answer = post(f"/api/v1/jobs{path}", json=body, headers=headers)
         assert answer.status_code == 403, path
+
+
+def test_the_quick_answer_is_the_one_that_is_described(house: House) -> None:
+    """Two ways to one job's status tell the same, of every column; what is no id is refused."""
+    job = house.job()
+    attempt = house.attempt(job)
+    with house.database.write() as session:
+        tell_job(session, job, progress={"step": 3, "metrics": {"loss": 0.5, "name": "é\n"}})
+    quick = house.client.get(f"/api/v1/jobs/{job}")
+    assert quick.headers["content-type"] == "application/json"
+    with house.database.read() as session:
+        assert quick.json() == job_document(session.get_one(Job, job))
+    JobDocument.model_validate(quick.json(), strict=True)
+    assert house.client.get("/api/v1/jobs/no_id!").status_code == 422
+    missing = house.client.get("/api/v1/jobs/job-none")
+    assert (missing.status_code, missing.headers["content-type"]) == (
+        404, "application/problem+json"
+    )  # fmt: skip
+    assert house.client.head(f"/api/v1/jobs/{job}").status_code == 405
+    attempt.ends()
+
+
+def test_many_who_ask_at_once_each_see_what_they_did(house: House) -> None:
+    """Answers are shared between those who wait, but never from before somebody asked."""
+    jobs = [house.job() for _ in range(8)]
+
+    def rounds(job: str) -> None:
+        for action, state in (("pause", "paused"), ("resume", "queued")) * 5:
+            client.post(f"/api/v1/jobs/{job}/{action}").raise_for_status()
+            assert client.get(f"/api/v1/jobs/{job}").json()["state"] == state
+
+    with house.served() as client, ThreadPoolExecutor(8) as pool:
+        list(pool.map(rounds, jobs))
+
+
+def test_numbers_that_json_has_not_are_null() -> None:
+    """What a script told as NaN makes no answer that cannot be read."""
+    assert _passed_on('{"a": NaN, "b": [Infinity, 1]}') == {"a": None, "b": [None, 1]}

@@ -123,7 +123,7 @@ class MovePage(BaseModel):
     next: str | None
 
 
-_JOB = tuple(JobDocument.model_fields)
+JOB_COLUMNS = tuple(JobDocument.model_fields)
 _ATTEMPT = tuple(AttemptDocument.model_fields)
 _MOVE = tuple(MoveDocument.model_fields)
 
@@ -133,7 +133,7 @@ _MOVE = tuple(MoveDocument.model_fields)
 
 
 def job_document(job: Job) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in _JOB}
+    return {name: getattr(job, name) for name in JOB_COLUMNS}
 
 
 def attempt_document(attempt: Attempt) -> dict[str, Any]:

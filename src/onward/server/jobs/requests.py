@@ -39,8 +39,12 @@ def find_job(session: Session, job_id: str) -> Job:
     """Raises `NotFound`."""
     job = session.get(Job, job_id)
     if job is None:
-        raise NotFound(f"there is no job {job_id!r}", do="`onward ps --all` lists them")
+        raise no_such_job(job_id)
     return job
+
+
+def no_such_job(job_id: str) -> NotFound:
+    return NotFound(f"there is no job {job_id!r}", do="`onward ps --all` lists them")
 
 
 def ask(session: Session, job: Job, wanted: str, *, by: str) -> Job:
