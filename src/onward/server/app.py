@@ -19,14 +19,17 @@ from onward.errors import OnwardError
 from onward.server.api import routers
 from onward.server.api.document import describe
 from onward.server.api.status import status_route
+from onward.server.code.pinning import clear_unfinished
 from onward.server.console import pages
 from onward.server.console.errors import error_page, wants_page
 from onward.server.database import Database
+from onward.server.jobs.submitting import store_at
 from onward.server.logs.series import SeriesCache
 from onward.server.logs.streams import Streams
 from onward.server.observing import Observations, Observer
 from onward.server.problems import problem, problem_of
 from onward.server.scheduling import Supervisor
+from onward.server.scheduling.clock import Clock
 from onward.server.security.gatekeeper import Gatekeeper
 from onward.server.security.headers import Headers
 from onward.server.security.limits import Limits
@@ -34,6 +37,7 @@ from onward.server.security.login import Login
 from onward.server.security.origins import Origins
 from onward.server.security.principals import Principals
 from onward.server.settings import Settings
+from onward.server.webhooks.courier import Courier
 
 _MEDIA = "application/problem+json"
 
@@ -52,14 +56,24 @@ def make_app(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        clear_unfinished(parts.settings)
         supervisor = Supervisor(parts.settings, parts.database, parts.engine)
         app.state.supervisor = supervisor
-        supervisor.start()
+        clock = Clock(
+            parts.settings, parts.database,
+            lambda location: store_at(parts.settings, parts.database, location),
+            submitted=supervisor.wake,
+        )  # fmt: skip
+        courier = Courier(parts.settings, parts.database)
+        threads = (supervisor, clock, courier)
+        for each in threads:
+            each.start()
         try:
             yield
         finally:
             await app.state.streams.close()
-            await run_in_threadpool(supervisor.stop)
+            for each in threads:
+                await run_in_threadpool(each.stop)
 
     app = FastAPI(
         title="Onward", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,

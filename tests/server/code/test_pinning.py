@@ -15,8 +15,7 @@ from onward.errors import Damaged, Missing, UsageError
 from onward.server.app import Parts, make_app
 from onward.server.code import Limits, Pinned, checked_tree, pin_archive, pin_code
 from onward.server.code.pinning import clear_unfinished, tree_of
-from onward.server.database import Database, open_database
-from onward.server.database.migrating import migrate
+from onward.server.database import Database
 from onward.server.database.tables import Code
 from onward.server.problems import BadCode, NotFound
 from onward.server.security.tokens import make_token
@@ -24,18 +23,6 @@ from onward.server.settings import Settings
 from onward.server.spec import CodeSpec
 from onward.stores import LocalStore, MemoryStore, Store
 from tests.server.code.archived import tar
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(folder=tmp_path / "server")
-
-
-@pytest.fixture
-def database(settings: Settings) -> Database:
-    found = open_database(settings.database_url)
-    migrate(found)
-    return found
 
 
 @pytest.fixture

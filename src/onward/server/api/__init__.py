@@ -16,11 +16,14 @@ def routers() -> list[APIRouter]:
         metrics,
         operations,
         plan,
+        schedules,
         storages,
         streams,
+        webhooks,
     )
 
     return [
         jobs.router, asking.router, logs.router, metrics.router, streams.router, code.router,
-        plan.router, storages.router, access.router, operations.router,
+        plan.router, storages.router, schedules.router, webhooks.router, access.router,
+        operations.router,
     ]  # fmt: skip

@@ -109,6 +109,14 @@ class Call:
                 raise
             return self._again(before)
 
+    def answered(self) -> JSONResponse | None:
+        """What this very request was answered before, for routes that have much to do first."""
+        if self.key is None:
+            return None
+        with self.database.read() as session:
+            before = session.get(Answer, (self.principal.token, self.key))
+        return self._again(before) if before is not None else None
+
     def note(self, session: Session, action: str, body: Any) -> None:
         """Adds an entry to the audit log."""
         name = body.get("id") or body.get("name") or "" if isinstance(body, dict) else ""

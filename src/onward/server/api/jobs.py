@@ -20,6 +20,7 @@ from onward.server.api.documents import (
 )
 from onward.server.api.parameters import Cursor, JobId, Limit, Time, Word
 from onward.server.jobs import listing, requests
+from onward.server.jobs.submitting import prepared
 from onward.server.spec import JobRequest
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
@@ -29,11 +30,15 @@ State = Literal["queued", "running", "backoff", "paused", "succeeded", "failed",
 
 @router.post("", status_code=201, response_model=JobDocument)
 def submit(body: JobRequest, call: Caller) -> JSONResponse:
-    """Submits a job."""
+    """Submits a job. Its code is read now, and stored; what it names must exist."""
     call.need("write")
+    again = call.answered()
+    if again is not None:
+        return again
+    request = prepared(call.settings, call.database, body, by=call.principal.name)
 
     def effect(session: Any) -> Any:
-        return job_document(requests.submit(session, body, by=call.principal.name))
+        return job_document(requests.submit(session, request, by=call.principal.name))
 
     return call.once(effect, action="job.submit", status=201)
 
