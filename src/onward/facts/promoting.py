@@ -58,8 +58,8 @@ def promote(
     return Promotion(found, before, verdict)
 
 
-def roll_back(repository: Repository, *, again: str = "name another one and force it") -> Promotion:
-    """Makes the champion before the present one the champion again.
+def next_back(repository: Repository, *, again: str = "name another one and force it") -> str:
+    """The champion before the present one: where a rollback goes.
 
     Raises `UnknownCheckpoint` where there is none; `again` is what to do then.
     """
@@ -75,8 +75,15 @@ def roll_back(repository: Repository, *, again: str = "name another one and forc
             why=f"dropped since: {gone}" if gone else "nothing was champion before",
             do=again,
         )
-    move_champion(repository, live[-1], expected=present)
-    return Promotion(history.commits[live[-1]], present)
+    return live[-1]
+
+
+def roll_back(repository: Repository, *, again: str = "name another one and force it") -> Promotion:
+    """Makes the champion before the present one the champion again, as `next_back` says."""
+    present = repository.history.aliases.get(CHAMPION)
+    target = next_back(repository, again=again)
+    move_champion(repository, target, expected=present)
+    return Promotion(repository.history.commits[target], present)
 
 
 def _check_whole(repository: Repository, commit: Commit) -> None:

@@ -14,6 +14,7 @@ def routers() -> list[APIRouter]:
         jobs,
         logs,
         metrics,
+        models,
         operations,
         plan,
         schedules,
@@ -24,6 +25,6 @@ def routers() -> list[APIRouter]:
 
     return [
         jobs.router, asking.router, logs.router, metrics.router, streams.router, code.router,
-        plan.router, storages.router, schedules.router, webhooks.router, access.router,
-        operations.router,
+        plan.router, storages.router, models.router, schedules.router, webhooks.router,
+        access.router, operations.router,
     ]  # fmt: skip

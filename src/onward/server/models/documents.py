@@ -1,0 +1,367 @@
+"""Models as documents: lineage, checkpoints, learning, data, savings.
+
+Each is made from the index where that knows enough, else from the output's log and manifests, which
+are checked by digest as they are read. An output that is damaged or hostile raises a typed error.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from onward.errors import OnwardError
+from onward.facts.checkpoints import shown_document
+from onward.facts.data_diff import compared_checkpoints, compared_document
+from onward.facts.data_log import data_facts, learned_rounds, round_document
+from onward.facts.ledgers import ledgers_in
+from onward.facts.lineage import nodes_of, place
+from onward.facts.matrix import matrix_document
+from onward.facts.outputs import find_in
+from onward.facts.report import gather
+from onward.facts.report_document import report_document
+from onward.facts.seen import Asked, answer_of
+from onward.learning.heatmap import heat_map
+from onward.learning.matrix import Matrix, matrix_of
+from onward.learning.rounds import rounds
+from onward.repository import History
+from onward.server.children import ask_child
+from onward.server.database import Database
+from onward.server.database.tables import Attempt, Checkpoint, Job, Model
+from onward.server.jobs.listing import read_cursor, write_cursor
+from onward.server.models.catalog import find_model, summary_document
+from onward.server.models.outputs import opened
+from onward.server.models.syncing import sync_from, worst_forgetting
+from onward.server.settings import Settings
+from onward.server.storages import environment_of, resolve
+
+_MOST_HOLDOUTS, _MOST_ROWS = 40, 60
+_MOST_TENSORS = 2000
+_NAMES_SHOWN = 200
+_VERIFY_S = 3600.0
+_LOOK_S = 60.0
+
+
+def model_document(settings: Settings, database: Database, model: str) -> dict[str, Any]:
+    """One model with its lineage. Where its output cannot be read now: as it was last seen."""
+    row = _row(database, model)
+    history: History | None = None
+    try:
+        with opened(settings, database, row.location) as repository:
+            row = sync_from(database, model, repository)
+            history = repository.history
+            lineage = _lineage(database, model, history)
+    except OnwardError as error:
+        row = _row(database, model)
+        row.problem = error.what + (f": {error.why}" if error.why else "")
+        lineage = {"nodes": [], "lanes": 0, "older": 0}
+    facts = row.facts
+    return {
+        **summary_document(row),
+        "repository": row.repository,
+        "aliases": facts.get("aliases", {}),
+        "pins": facts.get("pins", []),
+        "generation": facts.get("generation", 0),
+        "claimed_by": facts.get("claimed_by", ""),
+        "lineage": lineage,
+    }
+
+
+def checkpoints_page(
+    settings: Settings, database: Database, model: str, *, limit: int = 50, cursor: str = "",
+    dropped: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Checkpoints, the newest first, from the index."""
+    with database.read() as session:
+        row = find_model(session, model)
+        statement = select(Checkpoint).where(Checkpoint.model == model)
+        if not dropped:
+            statement = statement.where(Checkpoint.dropped.is_(False))
+        if cursor:
+            (version,) = read_cursor(cursor, int)
+            statement = statement.where(Checkpoint.version < version)
+        statement = statement.order_by(Checkpoint.version.desc()).limit(limit + 1)
+        found = list(session.scalars(statement))
+    names = _names(row)
+    return {
+        "items": [
+            _index_document(each, names, row.facts.get("pins", [])) for each in found[:limit]
+        ],
+        "next": write_cursor(found[limit - 1].version) if len(found) > limit else None,
+    }
+
+
+def checkpoint_document(
+    settings: Settings, database: Database, model: str, checkpoint: str
+) -> dict[str, Any]:
+    """What made one checkpoint and what it holds, as `onward show --json`; and who trained it."""
+    row = _row(database, model)
+    with opened(settings, database, row.location) as repository:
+        found = find_in(repository, checkpoint)
+        history = repository.history
+        document = shown_document(found)
+        loaders = data_facts(found.manifest)
+    id_ = found.commit.checkpoint
+    children = [c.checkpoint for c in history.commits.values() if c.parent == id_]
+    names = history.names_of(id_)
+    latest = history.latest()
+    if latest is not None and latest.checkpoint == id_:
+        names.insert(0, "latest")
+    about = found.manifest.about
+    tensors = document["tensors"]
+    with database.read() as session:
+        trained_by = _trained_by(session, row.location, found.commit.checkpoint, found.commit.time)
+    return {
+        **document,
+        "output": row.location,
+        "model": model,
+        "tensors": tensors[:_MOST_TENSORS],
+        "tensor_count": len(tensors),
+        "names": names,
+        "children": children[:_NAMES_SHOWN],
+        "loaders": loaders,
+        "trained_by": {
+            **trained_by,
+            "command": about.get("command"),
+            "config": about.get("config"),
+            "host": about.get("host"),
+            "seed": _seed(about),
+        },
+    }
+
+
+def learning_document(settings: Settings, database: Database, model: str) -> dict[str, Any]:
+    """The matrix of scores, what was forgotten most, and what the gate said."""
+    row = _row(database, model)
+    with opened(settings, database, row.location) as repository:
+        history = repository.history
+        document = matrix_document(history)
+        matrix = matrix_of(history)
+    return {
+        **document,
+        "worst_forgetting": worst_forgetting(matrix),
+        "accuracy": [
+            {"increment": number, "means": _means(matrix, number)} for number in matrix.rows
+        ],
+        "verdicts": [
+            {"increment": i, "checkpoint": matrix.checkpoints[i], "verdict": verdict}
+            for i, verdict in matrix.verdicts.items()
+        ],
+    }
+
+
+def learning_picture(settings: Settings, database: Database, model: str) -> str:
+    """The heat map as `<svg>`; of very many increments or holdouts, the newest."""
+    row = _row(database, model)
+    with opened(settings, database, row.location) as repository:
+        matrix = matrix_of(repository.history)
+    holdouts = dict(list(matrix.holdouts.items())[-_MOST_HOLDOUTS:])
+    rows = {number: matrix.rows[number] for number in sorted(matrix.rows)[-_MOST_ROWS:]}
+    return heat_map(replace(matrix, holdouts=holdouts, rows=rows), row.name)
+
+
+def data_document(settings: Settings, database: Database, model: str) -> dict[str, Any]:
+    """What each increment learned from, the newest first."""
+    row = _row(database, model)
+    with opened(settings, database, row.location) as repository:
+        return {"increments": [round_document(each) for each in learned_rounds(repository)]}
+
+
+def data_difference(
+    settings: Settings, database: Database, model: str, first: str, second: str, *, loader: str = ""
+) -> dict[str, Any]:
+    """How the data of the second checkpoint differs from that of the first."""
+    row = _row(database, model)
+    with opened(settings, database, row.location) as repository:
+        compared = compared_checkpoints(repository, first, second, loader)
+        return {**compared_document(compared, _NAMES_SHOWN), "output": row.location}
+
+
+def data_seen(
+    settings: Settings, database: Database, model: str, item: str, *, by: str = "key",
+    checkpoint: str = "", most: int = 20,
+) -> dict[str, Any]:  # fmt: skip
+    """Which checkpoints learned from an item, by its key or its id; the ends of increments.
+
+    Of very many increments only the newest `most` are looked at, and `older` says how many are not.
+    """
+    row = _row(database, model)
+    with opened(settings, database, row.location) as repository:
+        history = repository.history
+        if checkpoint:
+            wanted = [history.resolve(checkpoint)]
+        else:
+            tips = [its.tip for its in rounds(history)]
+            wanted = [c for c in reversed(tips) if c.checkpoint not in history.dropped]
+        items = []
+        for commit in islice(wanted, most):
+            held = ledgers_in(repository, commit.checkpoint)
+            learned, learning = answer_of(Asked(by, item), list(held.ledgers.values()))
+            items.append(
+                {
+                    "checkpoint": commit.checkpoint, "increment": commit.increment,
+                    "step": commit.step, "seen": learned or learning, "learned": learned,
+                }
+            )  # fmt: skip
+    return {"item": item, "by": by, "items": items, "older": max(0, len(wanted) - most)}
+
+
+def savings_document(settings: Settings, database: Database, model: str) -> dict[str, Any]:
+    """What each increment cost beside a full retrain: `onward report --json`."""
+    row = _row(database, model)
+    with opened(settings, database, row.location) as repository:
+        return {**report_document(gather(repository)), "output": row.location}
+
+
+def verify_checkpoint(
+    settings: Settings, database: Database, model: str, checkpoint: str = "", *,
+    every_byte: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """What is damaged in one checkpoint, or in all: `onward verify --json`, in a child process."""
+    row = _row(database, model)
+    with database.read() as session:
+        where = resolve(session, row.location)
+    with tempfile.TemporaryDirectory(prefix="onward-verify-") as folder:
+        answer: dict[str, Any] = ask_child(
+            "damage", {"url": where.url, "checkpoint": checkpoint, "every_byte": every_byte},
+            environment=environment_of(settings, where), folder=Path(folder),
+            timeout_s=_VERIFY_S if every_byte else _LOOK_S,
+        )  # fmt: skip
+    return {**answer, "output": row.location}
+
+
+# Details.
+
+
+def _row(database: Database, model: str) -> Model:
+    with database.read() as session:
+        return find_model(session, model)
+
+
+def _lineage(database: Database, model: str, history: History) -> dict[str, Any]:
+    nodes, older = nodes_of(history, rounds(history))
+    lanes = place(nodes)
+    versions = history.versions()
+    latest = history.latest()
+    with database.read() as session:
+        told = session.execute(
+            select(Checkpoint.checkpoint, Checkpoint.facts).where(
+                Checkpoint.model == model,
+                Checkpoint.checkpoint.in_([node.commit.checkpoint for node in nodes]),
+            )
+        )
+        facts = {row.checkpoint: row.facts for row in told}
+    return {
+        "lanes": lanes,
+        "older": older,
+        "nodes": [
+            {
+                "checkpoint": commit.checkpoint,
+                "version": versions[commit.checkpoint],
+                "step": commit.step,
+                "epoch": commit.epoch,
+                "increment": commit.increment,
+                "finished": commit.finished,
+                "parent": node.parent,
+                "between": node.between,
+                "row": node.row,
+                "lane": node.lane,
+                "names": history.names_of(commit.checkpoint),
+                "pinned": commit.checkpoint in history.pins,
+                "dropped": commit.checkpoint in history.dropped,
+                "latest": latest is not None and latest.checkpoint == commit.checkpoint,
+                "audited": commit.checkpoint in history.audits,
+                "verdict": commit.row.verdict if commit.row else "",
+                "reason": commit.reason,
+                "time": commit.time,
+                "metrics": dict(commit.metrics),
+                "stored_bytes": commit.stored,
+                "delta": facts.get(commit.checkpoint, {}).get("delta"),
+            }
+            for node in nodes
+            for commit in [node.commit]
+        ],
+    }
+
+
+def _index_document(
+    row: Checkpoint, names: dict[str, list[str]], pins: list[str]
+) -> dict[str, Any]:
+    return {
+        "checkpoint": row.checkpoint, "version": row.version, "step": row.step,
+        "epoch": row.epoch, "increment": row.increment, "finished": row.finished,
+        "parent": row.parent, "time": row.time, "stored_bytes": row.stored_bytes,
+        "dropped": row.dropped, "metrics": row.metrics, "reason": row.facts.get("reason", ""),
+        "verdict": row.facts.get("verdict", ""), "delta": row.facts.get("delta"),
+        "names": names.get(row.checkpoint, []), "pinned": row.checkpoint in pins,
+    }  # fmt: skip
+
+
+def _names(row: Model) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {row.latest: ["latest"]} if row.latest else {}
+    for name, id_ in row.facts.get("aliases", {}).items():
+        names.setdefault(id_, []).append(name)
+    return names
+
+
+def _means(matrix: Matrix, increment: int) -> dict[str, float | None]:
+    found = {}
+    for metric in matrix.metrics:
+        part = matrix.of_metric(metric)
+        scores = [s for name in part.holdouts if (s := matrix[increment, name]) is not None]
+        found[metric] = sum(scores) / len(scores) if scores else None
+    return found
+
+
+def _trained_by(session: Session, location: str, checkpoint: str, time: str) -> dict[str, Any]:
+    """The job and its code: the attempt whose outcome names the checkpoint, else that ran then."""
+    rows = session.execute(
+        select(Job.id, Job.name, Job.spec, Attempt)
+        .join(Attempt, Attempt.job == Job.id)
+        .where(Job.output == location, Attempt.running_at.is_not(None))
+        .order_by(Attempt.running_at.desc())
+        .limit(500)
+    ).all()
+    at = _seconds(time)
+    for job, name, spec, attempt in rows:
+        told = attempt.outcome.get("outcome", attempt.outcome).get("checkpoints") or []
+        named = any(isinstance(c, dict) and c.get("checkpoint") == checkpoint for c in told)
+        ran = (
+            at is not None and (attempt.running_at or 0) <= at
+            and (attempt.ended_at is None or at <= attempt.ended_at)
+        )  # fmt: skip
+        if named or ran:
+            code = spec.get("code", {})
+            return {
+                "job": job, "job_name": name, "attempt": attempt.number,
+                "code": {"digest": code.get("digest"), "source": code.get("source", "")},
+            }  # fmt: skip
+    return {"job": None, "job_name": None, "attempt": None, "code": None}
+
+
+def _seconds(time: str) -> float | None:
+    try:
+        return datetime.fromisoformat(time).timestamp()
+    except ValueError:
+        return None
+
+
+def _seed(about: dict[str, Any]) -> Any:
+    """Where the script told one: in its configuration, or on its command line."""
+    config = about.get("config")
+    if isinstance(config, dict) and isinstance(config.get("seed"), int | str):
+        return config["seed"]
+    command = about.get("command")
+    words = [str(word) for word in command] if isinstance(command, list) else []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--seed":
+            return following or None
+        if word.startswith("--seed="):
+            return word.removeprefix("--seed=")
+    return None

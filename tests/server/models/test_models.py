@@ -1,0 +1,299 @@
+"""Models: documents of what outputs hold, equal to what the commands say."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from starlette.testclient import TestClient
+
+from onward.errors import OnwardError, UnknownCheckpoint
+from onward.server import models
+from onward.server.app import Parts
+from onward.server.database.tables import Checkpoint, Model
+from onward.server.jobs import requests
+from onward.server.problems import NotFound
+from onward.server.spec import JobRequest
+from tests.cli.conftest import AsJson, as_json, onward  # noqa: F401
+from tests.cli.outputs import Output, floats
+from tests.cli.scored import Scored
+from tests.server.models.conftest import AddModel
+
+
+def at(parts: Parts) -> tuple[Any, Any]:
+    return parts.settings, parts.database
+
+
+def test_a_model_is_its_output(parts: Parts, digits: Scored, add: AddModel) -> None:
+    """Champion, latest, names, what was forgotten most, and the lineage with its verdicts."""
+    history = digits.repository.history
+    first, second, third = history.commits
+    digits.repository.set_alias("champion", second)
+    digits.repository.pin(first)
+    model = add("digits")
+    found = models.model_document(*at(parts), model)
+    assert (found["name"], found["location"], found["problem"]) == ("digits", "lab:digits", "")
+    assert found["champion"]["checkpoint"] == second
+    assert (found["latest"]["checkpoint"], found["latest"]["version"]) == (third, 3)
+    assert (found["checkpoints"], found["increments"]) == (3, 3)
+    assert (found["aliases"], found["pins"]) == ({"champion": second}, [first])
+    worst = found["worst_forgetting"]
+    assert (worst["holdout"], worst["best_increment"], worst["best"]) == ("first", 1, 0.9)
+    assert worst["now"] == pytest.approx(0.7)
+    assert worst["lost"] == pytest.approx(0.2)
+    nodes = found["lineage"]["nodes"]
+    assert [node["checkpoint"] for node in nodes] == [third, second, first]
+    assert [node["parent"] for node in nodes] == [second, first, None]
+    assert [node["verdict"] for node in nodes] == ["regression: first", "no change", ""]
+    with parts.database.read() as session:
+        listed, following = models.list_models(session)
+    assert following is None
+    assert listed == [{key: found[key] for key in listed[0]}]
+
+
+def test_documents_are_what_the_commands_say(
+    parts: Parts,
+    digits: Scored,
+    add: AddModel,
+    as_json: AsJson,  # noqa: F811
+) -> None:
+    """One source of truth for the command line and the server."""
+    model = add("digits")
+    shown = models.checkpoint_document(*at(parts), model, "v2")
+    said = as_json("show", digits.url, "v2")
+    assert {key: shown[key] for key in said if key != "output"} == {
+        key: value for key, value in said.items() if key != "output"
+    }
+    learned = models.learning_document(*at(parts), model)
+    said = as_json("log", digits.url, "--matrix")
+    assert {key: learned[key] for key in said if key != "output"} == {
+        key: value for key, value in said.items() if key != "output"
+    }
+    saved = models.savings_document(*at(parts), model)
+    said = as_json("report", digits.url)
+    assert saved["increments"] == said["increments"]
+    checked = models.verify_checkpoint(*at(parts), model, "v2", every_byte=True)
+    said = as_json("verify", digits.url, "v2", "--every-byte")
+    assert {**checked, "output": ""} == {**said, "output": ""}
+
+
+def test_a_checkpoint_tells_what_trained_it(parts: Parts, lab: Path, add: AddModel) -> None:
+    """The script's command, configuration and seed, its parent and children, its tensors."""
+    output = Output(lab / "seeded")
+    about = {"host": "box", "command": ["train.py", "--seed", "7"], "config": {"lr": 0.1}}
+    first = output.save(step=10, about=about)
+    second = output.save(step=20, parent=first.checkpoint, about=about)
+    found = models.checkpoint_document(*at(parts), add("seeded"), "v1")
+    assert found["children"] == [second.checkpoint]
+    assert (found["trained_by"]["seed"], found["trained_by"]["host"]) == ("7", "box")
+    assert found["trained_by"]["job"] is None
+    assert [tensor["path"] for tensor in found["tensors"]] == ["model/w"]
+    with pytest.raises(UnknownCheckpoint):
+        models.checkpoint_document(*at(parts), add("seeded"), "v9")
+
+
+def test_the_index_follows_the_log(parts: Parts, lab: Path, add: AddModel) -> None:
+    """What is new is added, what is dropped is marked, and nothing is read twice."""
+    output = Output(lab / "growing")
+    commits = output.chain(3)
+    model = add("growing")
+    models.sync_model(*at(parts), model)
+    page = models.checkpoints_page(*at(parts), model, limit=2)
+    assert [each["version"] for each in page["items"]] == [3, 2]
+    rest = models.checkpoints_page(*at(parts), model, limit=2, cursor=page["next"])
+    assert ([each["version"] for each in rest["items"]], rest["next"]) == ([1], None)
+    assert page["items"][0]["names"] == ["latest"]
+    output.repository.drop([commits[0].checkpoint])
+    newest = output.save(step=40, parent=commits[-1].checkpoint)
+    row = models.sync_model(*at(parts), model)
+    assert row.seq == output.repository.history.seq
+    everything = models.checkpoints_page(*at(parts), model, dropped=True)["items"]
+    assert [each["dropped"] for each in everything] == [False, False, False, True]
+    assert everything[0]["checkpoint"] == newest.checkpoint
+    assert len(models.checkpoints_page(*at(parts), model)["items"]) == 3
+
+
+def test_an_output_that_was_made_anew_is_indexed_anew(
+    parts: Parts, lab: Path, add: AddModel
+) -> None:
+    """Another repository under the same name leaves nothing of the first behind."""
+    Output(lab / "out").chain(3)
+    model = add("out")
+    models.sync_model(*at(parts), model)
+    (lab / "out").rename(lab / "old")
+    only = Output(lab / "out").save()
+    models.sync_model(*at(parts), model)
+    with parts.database.read() as session:
+        rows = list(session.scalars(select(Checkpoint.checkpoint)))
+    assert rows == [only.checkpoint]
+
+
+def test_outputs_of_jobs_become_models(parts: Parts, lab: Path) -> None:
+    """Also before anything is in them; then they say so."""
+    request = JobRequest.model_validate(
+        {
+            "name": "one", "command": ["train.py"], "code": {"digest": "0" * 64},
+            "output": {"location": "lab:fresh"},
+        }
+    )  # fmt: skip
+    with parts.database.write() as session:
+        requests.submit(session, request, by="test")
+    (model,) = models.sync_outputs(*at(parts))
+    found = models.model_document(*at(parts), model)
+    assert (found["name"], found["latest"], found["lineage"]["nodes"]) == ("fresh", None, [])
+    assert found["problem"]
+    output = Output(lab / "fresh")
+    output.save()
+    assert models.sync_outputs(*at(parts)) == [model]
+    found = models.model_document(*at(parts), model)
+    assert (found["problem"], found["checkpoints"]) == ("", 1)
+
+
+def _broken_log(folder: Path) -> None:
+    record = sorted((folder / "onward" / "log").iterdir())[2]
+    record.write_bytes(record.read_bytes()[:-9])
+
+
+def _no_log(folder: Path) -> None:
+    for record in (folder / "onward" / "log").iterdir():
+        record.unlink()
+
+
+def _links_out(folder: Path) -> None:
+    record = folder / "onward" / "log" / ("0" * 20 + ".json")
+    record.unlink()
+    record.symlink_to("/etc/passwd")
+
+
+def _deep(folder: Path) -> None:
+    (folder / "onward" / "log" / ("0" * 20 + ".json")).write_text("[" * 100_000)
+
+
+def _fifo(folder: Path) -> None:
+    record = folder / "onward" / "log" / ("0" * 20 + ".json")
+    record.unlink()
+    record.mkdir()
+
+
+def _no_manifests(folder: Path) -> None:
+    for manifest in (folder / "onward" / "manifests").iterdir():
+        manifest.write_text('{"format": 1}')
+
+
+@pytest.mark.parametrize("damage", [_broken_log, _no_log, _links_out, _deep, _fifo, _no_manifests])
+def test_a_damaged_or_hostile_output_is_a_typed_problem(
+    parts: Parts, lab: Path, add: AddModel, damage: Any
+) -> None:
+    """Of that model; every question is answered or refused, and the others stay as they are."""
+    Output(lab / "fine").chain(2)
+    Output(lab / "out").chain(3)
+    damage(lab / "out")
+    fine, model = add("fine"), add("out")
+    models.sync_model(*at(parts), model)
+    document = models.model_document(*at(parts), model)
+    assert document["problem"] or damage is _no_manifests
+    assert "root:" not in json.dumps(document)
+    for ask in (
+        lambda: models.checkpoint_document(*at(parts), model, "latest"),
+        lambda: models.learning_document(*at(parts), model),
+        lambda: models.data_document(*at(parts), model),
+        lambda: models.savings_document(*at(parts), model),
+        lambda: models.data_difference(*at(parts), model, "v1", "v2"),
+        lambda: models.data_seen(*at(parts), model, "x"),
+    ):
+        try:
+            ask()
+        except OnwardError:
+            continue
+    assert models.model_document(*at(parts), fine)["checkpoints"] == 2
+    with parts.database.read() as session:
+        assert len(models.list_models(session)[0]) == 2
+
+
+def test_texts_of_an_output_are_stored_whatever_they_hold(
+    parts: Parts, lab: Path, add: AddModel
+) -> None:
+    """NUL, which PostgreSQL does not take, numbers beyond 32 bits, and long times."""
+    output = Output(lab / "out")
+    output.save(
+        {"model": {"w": floats(1)}}, step=2**40, epoch=2**33, reason="a\0b\u202ec",
+        metrics={"x\0y": 0.5},
+    )  # fmt: skip
+    model = add("out")
+    models.sync_model(*at(parts), model)
+    (found,) = models.checkpoints_page(*at(parts), model)["items"]
+    assert found["step"] == 2**40
+    assert "\0" not in json.dumps(found["metrics"]) + found["reason"]
+
+
+def test_the_list_is_paged_and_searched(parts: Parts, add: AddModel) -> None:
+    """Each once, by name; text is text, not a pattern."""
+    for name in ("b", "a", "c_1", "c%1", "team/a"):
+        if name != "c%1":  # no location has such a name
+            add(name)
+    with parts.database.read() as session:
+        seen, cursor = [], ""
+        while True:
+            items, following = models.list_models(session, limit=2, cursor=cursor)
+            seen += [item["location"] for item in items]
+            if following is None:
+                break
+            cursor = following
+        assert sorted(seen) == ["lab:a", "lab:b", "lab:c_1", "lab:team/a"]
+        assert [m["name"] for m in models.list_models(session, text="c_")[0]] == ["c_1"]
+        assert models.list_models(session, text="%")[0] == []
+
+
+def test_the_api_shows_models(client: TestClient, digits: Scored, add: AddModel) -> None:
+    """Every document passes its declared shape."""
+    model = add("digits")
+    for path in (
+        "", "/checkpoints", "/checkpoints/v1", "/learning", "/data", "/savings",
+    ):  # fmt: skip
+        answer = client.get(f"/api/v1/models/{model}{path}")
+        assert answer.status_code == 200, answer.text
+    picture = client.get(f"/api/v1/models/{model}/learning.svg")
+    assert picture.headers["content-type"] == "image/svg+xml"
+    assert picture.text.startswith("<svg")
+    assert client.get("/api/v1/models").json()["items"][0]["id"] == model
+    assert client.get("/api/v1/savings").json()["models"] == 1
+    checked = client.post(f"/api/v1/models/{model}/checkpoints/latest/verify", json={})
+    assert checked.json()["intact"] is True
+    assert client.get("/api/v1/models/mdl-" + "0" * 20).status_code == 404
+    for path in ("/data/diff?first=v1&second=v2", "/data/seen?item=x", "/checkpoints/v9"):
+        answer = client.get(f"/api/v1/models/{model}{path}")
+        assert answer.status_code in (404, 409), answer.text  # its data came without a ledger
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert client.post("/api/v1/models", json={"location": "lab:other"}).status_code == 201
+    assert client.post("/api/v1/models", json={"location": "/etc"}).status_code == 422
+
+
+def test_a_model_of_a_storage_that_is_gone_says_so(
+    parts: Parts, digits: Scored, add: AddModel, client: TestClient
+) -> None:
+    """What was seen of it stays, with the problem."""
+    model = add("digits")
+    models.sync_model(*at(parts), model)
+    assert client.delete("/api/v1/storages/lab").status_code == 200
+    found = client.get(f"/api/v1/models/{model}").json()
+    assert "lab" in found["problem"]
+    assert found["checkpoints"] == 3
+    with pytest.raises(NotFound):
+        models.learning_document(*at(parts), model)
+    with parts.database.read() as session:
+        assert session.get_one(Model, model).latest
+
+
+def test_reading_needs_no_right_to_write(parts: Parts, digits: Scored, add: AddModel) -> None:
+    """Looking at an output leaves every file of it as it was."""
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in digits.folder.rglob("*")}
+    model = add("digits")
+    models.model_document(*at(parts), model)
+    models.savings_document(*at(parts), model)
+    after = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in digits.folder.rglob("*")}
+    assert before == after
+    assert os.path.isdir(digits.folder)
