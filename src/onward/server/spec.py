@@ -15,7 +15,6 @@ from pydantic import (
 )
 
 from onward.errors import OnwardError
-from onward.training.wishes import Wishes
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
 _OURS = re.compile(r"^(ONWARD_|LD_|PYTHON|PATH$|HOME$)")
@@ -88,6 +87,11 @@ class IncrementSpec(_Part):
 
     @model_validator(mode="after")
     def _meant(self) -> IncrementSpec:
+        if not self.strategy and not self.budget and self.margin is None:
+            return self
+        # Here, not above: strategies need NumPy, and a server starts without.
+        from onward.training.wishes import Wishes
+
         try:
             Wishes(self.strategy, self.budget, self.margin, self.promote).check()
         except OnwardError as error:
