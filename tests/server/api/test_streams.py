@@ -177,6 +177,7 @@ def test_streams_end_when_the_server_or_the_token_does(house: House, monkeypatch
             with house.database.write() as session:
                 token = session.scalars(select(Token).filter_by(digest=digest_of(text))).one()
                 token.revoked_at = 1.0
+            house.app.state.principals.forget()
             attempt.prints("two\n")
             assert [texts(data) for _, _, data in events] == [["two"]], "nothing after this"
         with client.stream("GET", url) as answer:

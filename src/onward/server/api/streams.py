@@ -16,13 +16,10 @@ from onward.server.api.call import Call, Caller
 from onward.server.api.documents import JobDocument, job_document
 from onward.server.api.event_stream import DOCUMENTED, EventStream
 from onward.server.api.parameters import AttemptNumber, JobId, Place
-from onward.server.database.tables import Token
 from onward.server.jobs.requests import find_job
 from onward.server.jobs.watching import Glimpse
 from onward.server.logs.messages import message
 from onward.server.logs.streams import Streams
-from onward.server.names import now_s
-from onward.server.security.tokens import is_valid
 
 router = APIRouter(prefix="/api/v1/jobs/{job_id}", tags=["streams"])
 
@@ -86,7 +83,7 @@ async def follow_job(request: Request, job_id: JobId, call: Caller) -> Response:
             yield message("job", document)
         yield message("end", {"state": seen.state})
 
-    return _stream(request, call, source())
+    return _stream(request, source())
 
 
 @router.get("/log/follow", **_SSE)
@@ -103,7 +100,7 @@ async def follow_log(
     source = await streams.follow(
         "log", job_id, attempt=attempt, offset=offset, tail=tail, last_id=last_event_id
     )
-    return _stream(request, call, source)
+    return _stream(request, source)
 
 
 @router.get("/events/follow", **_SSE)
@@ -117,7 +114,7 @@ async def follow_events(
     source = await streams.follow(
         "events", job_id, attempt=attempt, offset=offset, last_id=last_event_id
     )
-    return _stream(request, call, source)
+    return _stream(request, source)
 
 
 @router.get("/metrics/follow", **_SSE)
@@ -132,7 +129,7 @@ async def follow_metrics(
     source = await streams.follow(
         "metrics", job_id, attempt=attempt, offset=offset, last_id=last_event_id
     )
-    return _stream(request, call, source)
+    return _stream(request, source)
 
 
 def _job(call: Call, job_id: str) -> dict[str, Any]:
@@ -140,12 +137,10 @@ def _job(call: Call, job_id: str) -> dict[str, Any]:
         return job_document(find_job(session, job_id))
 
 
-def _stream(request: Request, call: Call, source: AsyncIterator[bytes]) -> EventStream:
-    def allowed() -> bool:
-        # A token that is revoked ends what it began.
-        with call.database.read() as session:
-            token = session.get(Token, call.principal.token)
-            return token is not None and is_valid(token, now_s())
+def _stream(request: Request, source: AsyncIterator[bytes]) -> EventStream:
+    async def allowed() -> bool:
+        # A token or a session that is revoked ends what it began.
+        return await request.state.still() is not None
 
     streams: Streams = request.app.state.streams
-    return EventStream(source, streams.open, lambda: run_sync(allowed))
+    return EventStream(source, streams.open, allowed)

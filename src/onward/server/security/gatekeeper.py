@@ -57,6 +57,8 @@ class Gatekeeper:
             return
         state = scope.setdefault("state", {})
         state["principal"], state["csrf"] = visitor.principal, visitor.csrf
+        # For answers that go on for long: who may no more is cut off.
+        state["still"] = lambda: self._visitor(request)
         if visitor.csrf and request.method not in _SAFE:
             replayed = await _with_csrf(request, visitor.csrf)
             if replayed is None:
