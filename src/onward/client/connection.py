@@ -182,6 +182,8 @@ class Client:
                     else:
                         for id_, event, data in _events(answer.iter_lines()):
                             last, silent = id_ or last, 0
+                            if event == "problem":
+                                raise refusal(int(data.get("status", 500)), data)
                             yield JobEvents(event, data)
                             if event == "end":
                                 return

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
 from onward.engines.base import LOG_CUT
 from tests.server.api.house import House
 
@@ -111,3 +115,35 @@ def test_few_points_keep_the_peaks(house: House) -> None:
     assert series["points"][-1] == [100_000, 1.0]
     steps = [step for step, _ in series["points"]]
     assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "cut"])
+def test_what_a_script_puts_in_place_of_its_files_harms_nobody(house: House, kind: str) -> None:
+    """No link is followed, no pipe is waited for, and no nonsense is believed."""
+    attempt = house.attempt(house.job())
+    secret = house.settings.folder / "secret"
+    secret.write_text("a secret of the server\n")
+    for name in ("log", "events.jsonl"):
+        path = attempt.folder / name
+        if kind == "link":
+            path.symlink_to(secret)
+        elif kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "folder":
+            path.mkdir()
+    if kind == "cut":
+        attempt.prints("one\n")
+        for text in ('{"from": -5, "to": 3}', '{"from": true, "to": 2}', "[" * 10_000, "{}"):
+            (attempt.folder / LOG_CUT).write_text(text)
+            assert house.client.get(f"/api/v1/jobs/{attempt.job}/log").json()["cuts"] == []
+        os.unlink(attempt.folder / LOG_CUT)
+        os.mkfifo(attempt.folder / LOG_CUT)
+        assert house.client.get(f"/api/v1/jobs/{attempt.job}/log").json()["cuts"] == []
+        return
+    for path in ("log", "log/raw", "log/search?q=secret", "events", "metrics"):
+        answer = house.client.get(f"/api/v1/jobs/{attempt.job}/{path}")
+        assert answer.status_code == 409, path
+        assert "a secret" not in answer.text
+    cut = house.client.post(f"/api/v1/jobs/{attempt.job}/log/cut", json={"keep_bytes": 0})
+    assert cut.status_code == 409
+    assert secret.read_text() == "a secret of the server\n"

@@ -162,6 +162,20 @@ def test_events_and_points_are_followed(house: House) -> None:
             assert data["points"][0]["metrics"] == {"loss": 1.0}
 
 
+def test_a_file_that_is_none_is_told_as_a_problem(house: House) -> None:
+    """The answer has begun already: the problem is its last event but one."""
+    attempt = house.attempt(house.job())
+    (attempt.folder / "log").symlink_to("/etc/hostname")
+    with (
+        house.served() as client,
+        client.stream("GET", f"/api/v1/jobs/{attempt.job}/log/follow") as answer,
+    ):
+        events = [(kind, data) for _, kind, data in events_of(answer.iter_lines())]
+    assert [kind for kind, _ in events] == ["problem", "end"]
+    assert events[0][1]["status"] == 409
+    assert not house.app.state.streams._followed
+
+
 def test_streams_end_when_the_server_or_the_token_does(house: House, monkeypatch: Any) -> None:
     """A token that is revoked takes no more; a server that stops keeps nobody."""
     monkeypatch.setattr(event_stream, "_CHECK_EVERY_S", 0.0)

@@ -13,12 +13,15 @@ from onward.errors import OnwardError
 from onward.server.api.call import Call, Caller
 from onward.server.api.documents import JobDocument, job_document
 from onward.server.api.parameters import JobId
+from onward.server.database import Overtaken
 from onward.server.database.tables import Job
 from onward.server.jobs import requests
 from onward.server.jobs.going_on import Changes, continue_, retry
 from onward.server.problems import problem_of
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
+
+_TRIES = 3
 
 Action = Literal["pause", "resume", "stop", "cancel", "retry", "continue"]
 
@@ -58,13 +61,17 @@ def bulk(body: Bulk, call: Caller) -> JSONResponse:
         return {"results": [one(session, job_id) for job_id in dict.fromkeys(body.jobs)]}
 
     def one(session: Session, job_id: str) -> dict[str, Any]:
-        try:
-            with session.begin_nested():
-                job = requests.find_job(session, job_id)
-                done = act(session, job, body.action, by=call.principal.name)
-                return {"id": job_id, "job": job_document(done), "problem": None}
-        except OnwardError as error:
-            return {"id": job_id, "job": None, "problem": problem_of(error)}
+        for left in reversed(range(_TRIES)):
+            try:
+                with session.begin_nested():
+                    job = requests.find_job(session, job_id)
+                    done = act(session, job, body.action, by=call.principal.name)
+                    return {"id": job_id, "job": job_document(done), "problem": None}
+            except OnwardError as error:
+                if not (isinstance(error, Overtaken) and left):
+                    return {"id": job_id, "job": None, "problem": problem_of(error)}
+                session.expire_all()  # it was moved in this very moment: look again
+        raise AssertionError("unreachable")
 
     return call.once(effect, action=f"job.bulk.{body.action}")
 

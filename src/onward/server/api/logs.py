@@ -18,7 +18,7 @@ from onward.server.api.parameters import LARGEST_PLACE, AttemptNumber, JobId, Pl
 from onward.server.logs.cuts import cuts_of, give_back
 from onward.server.logs.finding import Place as Folder
 from onward.server.logs.finding import find_place
-from onward.server.logs.reading import LARGEST_RANGE, line_before, open_log, read_lines
+from onward.server.logs.reading import LARGEST_RANGE, OpenLog, line_before, open_log, read_lines
 from onward.server.logs.searching import LONGEST_QUERY, Hits, search
 from onward.server.problems import NotFound
 
@@ -171,8 +171,9 @@ async def raw(
     place = await run_sync(_find, call, job_id, attempt)
     if place is None:
         raise NotFound(f"job {job_id} has no log yet", do="wait until it runs")
+    log = await run_sync(open_log, place.folder)
     return StreamingResponse(
-        _blocks(place, offset),
+        _blocks(log, place, offset),
         media_type="text/plain; charset=utf-8",
         headers={
             "Content-Disposition": f'attachment; filename="{job_id}-{place.number}.log"',
@@ -210,8 +211,7 @@ def _searchers(request: Request) -> CapacityLimiter:
     return found
 
 
-async def _blocks(place: Folder, offset: int) -> AsyncIterator[bytes]:
-    log = await run_sync(open_log, place.folder)
+async def _blocks(log: OpenLog | None, place: Folder, offset: int) -> AsyncIterator[bytes]:
     if log is None:
         return
     with log:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from onward.engines.base import LOG, LOG_CUT
 from onward.errors import JobError
+from onward.server.logs.plain_files import open_plain, read_small_document
 
 BY_SERVER = "log.freed.json"
 
@@ -42,9 +43,8 @@ def give_back(folder: Path, keep_bytes: int) -> int:
 
     May be called while the agent writes. Raises `JobError` where the system cannot do that.
     """
-    try:
-        fd = os.open(folder / LOG, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    fd = open_plain(folder / LOG, os.O_RDWR)
+    if fd is None:
         return 0
     try:
         end = max(0, os.fstat(fd).st_size - keep_bytes) // _BLOCK * _BLOCK
@@ -64,13 +64,12 @@ def give_back(folder: Path, keep_bytes: int) -> int:
 
 
 def _read(path: Path) -> Cut | None:
-    try:
-        found = json.loads(path.read_bytes())
-        start, end = found["from"], found["to"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # nothing was given back
+    found = read_small_document(path) or {}
+    start, end = found.get("from"), found.get("to")
     # `to` is null where the log ends for good: nothing follows, so nothing is missing in between.
-    return (start, end) if isinstance(start, int) and isinstance(end, int) and end > start else None
+    if type(start) is not int or type(end) is not int or not 0 <= start < end < 2**63:
+        return None
+    return start, end
 
 
 def _write(path: Path, cut: Cut) -> None:

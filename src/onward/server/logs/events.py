@@ -12,17 +12,15 @@ from typing import Any
 import msgspec
 
 from onward.engines.base import EVENTS
+from onward.server.logs.plain_files import open_plain
 
 LARGEST_RANGE = 1 << 20
 _LONGEST_EVENT = 1 << 20
 
 
 def open_events(folder: Path) -> int | None:
-    """A file descriptor; None while nothing was told."""
-    try:
-        return os.open(folder / EVENTS, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
+    """A file descriptor; None while nothing was told. Raises `Damaged`."""
+    return open_plain(folder / EVENTS)
 
 
 def read_events(fd: int, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:

@@ -12,6 +12,7 @@ import msgspec
 from onward.engines.base import LOG
 from onward.server.logs.cleaning import LONGEST_LINE, readable, whole_characters
 from onward.server.logs.cuts import Cut, cuts_of
+from onward.server.logs.plain_files import open_plain
 
 LARGEST_RANGE = 1 << 20
 _SCAN = 256 << 10
@@ -62,12 +63,9 @@ class OpenLog:
 
 
 def open_log(folder: Path) -> OpenLog | None:
-    """The log of an attempt; None while it has none. To be used in a `with`."""
-    try:
-        fd = os.open(folder / LOG, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    return OpenLog(fd, os.fstat(fd).st_size, cuts_of(folder))
+    """The log of an attempt; None while it has none. To be used in a `with`. Raises `Damaged`."""
+    fd = open_plain(folder / LOG)
+    return None if fd is None else OpenLog(fd, os.fstat(fd).st_size, cuts_of(folder))
 
 
 def read_lines(log: OpenLog, offset: int, limit: int, *, until: int | None = None) -> Lines:

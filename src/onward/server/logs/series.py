@@ -12,8 +12,12 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from onward.server.logs.events import open_events, read_events
 from onward.server.logs.finding import Place
@@ -81,7 +85,7 @@ class SeriesCache:
             found: dict[str, Points] = {}
             for name in sorted({name for each in told for name in each.steps}):
                 if not names or name in names:
-                    found[name] = _reduced(_joined(told, name, first, last), points)
+                    found[name] = _reduced(*_joined(told, name, first, last), points)
             return found
 
     def _hear(self, folder: Path) -> _Told:
@@ -110,41 +114,40 @@ class SeriesCache:
             total -= self._told.pop(folder).points
 
 
-def _joined(told: Sequence[_Told], name: str, first: int, last: int) -> Points:
-    found: Points = []
+def _joined(
+    told: Sequence[_Told], name: str, first: int, last: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    steps: list[NDArray[np.int64]] = []
+    values: list[NDArray[np.float64]] = []
     before = last + 1
     # From the newest attempt back: an older one counts up to where a newer one began.
     for each in reversed(told):
-        steps, values = each.steps.get(name), each.values.get(name)
-        if steps is not None and values is not None:
-            own = [
-                (step, value if value == value else None)
-                for step, value in zip(steps, values, strict=True)
-                if first <= step < before
-            ]
-            found = own + found
+        if name in each.steps:
+            own = np.frombuffer(each.steps[name], np.int64)
+            part = slice(*np.searchsorted(own, (first, max(first, before))))
+            # Copies: an array that is looked at cannot grow.
+            steps.insert(0, own[part].copy())
+            values.insert(0, np.frombuffer(each.values[name], np.float64)[part].copy())
         if each.first_step is not None:
             before = min(before, each.first_step)
-    return found
+    return np.concatenate([np.empty(0, np.int64), *steps]), np.concatenate([np.empty(0), *values])
 
 
-def _reduced(points: Points, most: int) -> Points:
+def _reduced(steps: NDArray[np.int64], values: NDArray[np.float64], most: int) -> Points:
     """The first and the last, and of each stretch between them the lowest and the highest."""
-    if len(points) <= most:
-        return points
-    inner = points[1:-1]
-    count = max(1, (most - 2) // 2)
-    chosen = [points[0]]
-    for number in range(count):
-        stretch = inner[number * len(inner) // count : (number + 1) * len(inner) // count]
-        known = [at for at in range(len(stretch)) if stretch[at][1] is not None]
-        if not known:
-            chosen += stretch[:1]
-            continue
-        lowest = min(known, key=lambda at: stretch[at][1] or 0.0)
-        highest = max(known, key=lambda at: stretch[at][1] or 0.0)
-        chosen += [stretch[at] for at in sorted({lowest, highest})]
-    return [*chosen, points[-1]]
+    chosen = list(range(len(steps))) if len(steps) <= most else []
+    if len(steps) > most:
+        count = max(1, (most - 2) // 2)
+        edges = np.linspace(1, len(steps) - 1, count + 1).astype(int)
+        found = {0, len(steps) - 1}
+        for start, end in pairwise(edges):
+            stretch = values[start:end]
+            if start == end or np.isnan(stretch).all():
+                found.add(int(start))
+            else:
+                found |= {int(start + np.nanargmin(stretch)), int(start + np.nanargmax(stretch))}
+        chosen = sorted(found)
+    return [(int(steps[at]), None if np.isnan(values[at]) else float(values[at])) for at in chosen]
 
 
 def _number(value: float | None) -> float:

@@ -15,6 +15,7 @@ from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
 
 from onward.engines.base import OUTCOME
+from onward.errors import OnwardError
 from onward.jobs.states import TERMINAL_ATTEMPTS
 from onward.server.database import Database
 from onward.server.database.tables import Attempt
@@ -22,6 +23,7 @@ from onward.server.jobs.watching import Glimpse, JobWatcher
 from onward.server.logs.finding import Place, find_place, place_after
 from onward.server.logs.following import Followed
 from onward.server.logs.messages import message, reader_of, start_of
+from onward.server.problems import problem_of
 
 _ID = re.compile(r"^([0-9]{1,9}):([0-9]{1,18})$")
 
@@ -57,7 +59,16 @@ class Streams:
         if (match := _ID.match(last_id)) is not None:
             number, offset, tail = int(match[1]), int(match[2]), None
         place = await self._find(job_id, number)
-        return self._follow(kind, job_id, place, offset, tail, only=attempt is not None)
+        return self._told(self._follow(kind, job_id, place, offset, tail, only=attempt is not None))
+
+    async def _told(self, source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for data in source:
+                yield data
+        except OnwardError as error:
+            # The answer has begun: it can be told in no other way.
+            yield message("problem", problem_of(error))
+            yield message("end", {"state": None})
 
     async def _follow(
         self, kind: str, job_id: str, place: Place | None, offset: int, tail: int | None, *,
