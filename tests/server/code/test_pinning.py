@@ -172,35 +172,30 @@ def test_what_a_dead_server_left_is_cleared(
     assert [place.name for place in settings.code.iterdir()] == [pinned.digest]
 
 
-def test_an_archive_is_sent_and_found_again(settings: Settings, database: Database) -> None:
+def test_an_archive_is_sent_and_found_again(client: TestClient, tokens: dict[str, str]) -> None:
     """POST /api/v1/code answers with the digest that a job names; sent again, it is the same."""
-    with database.write() as session:
-        _, writer = make_token(session, "writer", "write", by="test")
-        _, reader = make_token(session, "reader", "read", by="test")
-    app = make_app(Parts(settings, database, ThisMachine()))
     body = tar(("train.py", b"print(1)\n")).getvalue()
-    with TestClient(app, headers={"Authorization": f"Bearer {writer}"}) as client:
-        place, key = "/api/v1/code?name=my.tgz", {"Idempotency-Key": "k"}
-        first = client.post(place, content=body, headers=key)
-        assert first.status_code == 201, first.text
-        digest = first.json()["digest"]
-        again = client.post(place, content=body, headers=key)
-        assert again.json() == first.json()
-        assert again.headers["Idempotency-Replayed"] == "true"
-        other = client.post(place, content=body + b"\0", headers=key)
-        assert other.status_code == 422
-        shown = client.get(f"/api/v1/code/{digest}").json()
-        assert (shown["paths"], shown["source"]) == (["train.py"], "uploaded by writer: my.tgz")
-        second = client.post("/api/v1/code", content=tar(("b.py", b"")).getvalue()).json()
-        page = client.get("/api/v1/code?limit=1").json()
-        assert [item["digest"] for item in page["items"]] == [second["digest"]]
-        rest = client.get("/api/v1/code", params={"limit": 1, "cursor": page["next"]}).json()
-        assert [item["digest"] for item in rest["items"]] == [digest]
-        assert rest["next"] is None
-        assert client.post("/api/v1/code", content=b"no archive").status_code == 422
-        assert client.get("/api/v1/code/..%2f..").status_code == 404
-        client.headers["Authorization"] = f"Bearer {reader}"
-        assert client.post("/api/v1/code", content=body).status_code == 403
+    place, key = "/api/v1/code?name=my.tgz", {"Idempotency-Key": "k"}
+    first = client.post(place, content=body, headers=key)
+    assert first.status_code == 201, first.text
+    digest = first.json()["digest"]
+    again = client.post(place, content=body, headers=key)
+    assert again.json() == first.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    other = client.post(place, content=body + b"\0", headers=key)
+    assert other.status_code == 422
+    shown = client.get(f"/api/v1/code/{digest}").json()
+    assert (shown["paths"], shown["source"]) == (["train.py"], "uploaded by admin-token: my.tgz")
+    second = client.post("/api/v1/code", content=tar(("b.py", b"")).getvalue()).json()
+    page = client.get("/api/v1/code?limit=1").json()
+    assert [item["digest"] for item in page["items"]] == [second["digest"]]
+    rest = client.get("/api/v1/code", params={"limit": 1, "cursor": page["next"]}).json()
+    assert [item["digest"] for item in rest["items"]] == [digest]
+    assert rest["next"] is None
+    assert client.post("/api/v1/code", content=b"no archive").status_code == 422
+    assert client.get("/api/v1/code/..%2f..").status_code == 404
+    reader = {"authorization": f"Bearer {tokens['read']}"}
+    assert client.post("/api/v1/code", content=body, headers=reader).status_code == 403
 
 
 def test_a_body_over_the_limit_is_not_read_to_its_end(tmp_path: Path, database: Database) -> None:
@@ -209,7 +204,8 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(tmp_path: Path, database: 
     with database.write() as session:
         _, token = make_token(session, "writer", "write", by="test")
     app = make_app(Parts(settings, database, ThisMachine()))
-    with TestClient(app, headers={"Authorization": f"Bearer {token}"}) as client:
+    headers = {"Authorization": f"Bearer {token}"}
+    with TestClient(app, base_url="http://127.0.0.1:8420", headers=headers) as client:
         assert client.post("/api/v1/code", content=b"x" * 1001).status_code == 413
 
 
