@@ -45,6 +45,62 @@ def restore(file: Path, as_json: bool, **given: Any) -> None:
     _tell(as_json, "restored", file, parts)
 
 
+@server.command()
+@server_option("--folder", type=click.Path(path_type=Path), help="The server's folder.")
+@server_option("--database", metavar="URL", help="As `onward serve` has it; it may be empty.")
+@click.option(
+    "--storage", "storages", multiple=True, metavar="ALIAS=URL",
+    help="Register this place first, if it is not; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--secret", "secrets", multiple=True, metavar="ALIAS:VARIABLE=NAME",
+    help="The secret that a variable of such a storage gets; may be repeated.",
+)  # fmt: skip
+@json_option
+def rebuild(
+    storages: tuple[str, ...], secrets: tuple[str, ...], as_json: bool, **given: Any
+) -> None:
+    """Make the index of models again from the outputs in storages; stop the server first.
+
+    Models, checkpoints and lineage come back. Jobs, schedules, tokens and the audit log were only
+    in the database: `onward server backup` keeps these.
+    """
+    places = dict(_pair(text, "--storage ALIAS=URL") for text in storages)
+    variables: dict[str, dict[str, str]] = {}
+    for text in secrets:
+        place, name = _pair(text, "--secret ALIAS:VARIABLE=NAME")
+        alias, _, variable = place.partition(":")
+        variables.setdefault(alias, {})[variable] = name
+    done = _rebuilding().rebuild_index(
+        _settings(given), storages=places, secrets=variables,
+        say=(lambda _: None) if as_json else click.echo,
+    )  # fmt: skip
+    if as_json:
+        write_json(done.document())
+    else:
+        click.echo(
+            f"{len(done.models):,} models with {done.checkpoints:,} checkpoints"
+            + (f"; {len(done.problems):,} places cannot be read" if done.problems else "")
+        )
+
+
+def _pair(text: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UsageError(f"{text!r} is not understood", do=f"write {form}")
+    return name, value
+
+
+def _rebuilding() -> Any:
+    try:
+        from onward.server.models import rebuilding as found
+    except ImportError as error:
+        raise UsageError(
+            "the server's packages are missing", why=str(error), do=PACKAGES
+        ) from error
+    return found
+
+
 def _backups() -> Any:
     try:
         from onward.server import backup as found

@@ -26,6 +26,7 @@ from onward.server.database import Database
 from onward.server.jobs.submitting import store_at
 from onward.server.logs.series import SeriesCache
 from onward.server.logs.streams import Streams
+from onward.server.models.librarian import Librarian
 from onward.server.observing import Observations, Observer
 from onward.server.problems import problem, problem_of
 from onward.server.scheduling import Supervisor
@@ -65,7 +66,8 @@ def make_app(parts: Parts) -> FastAPI:
             submitted=supervisor.wake,
         )  # fmt: skip
         courier = Courier(parts.settings, parts.database)
-        threads = (supervisor, clock, courier)
+        librarian = Librarian(parts.settings, parts.database)
+        threads = (supervisor, clock, courier, librarian)
         for each in threads:
             each.start()
         try:

@@ -16,6 +16,7 @@ from onward.server import models
 from onward.server.app import Parts
 from onward.server.database.tables import Checkpoint, Model
 from onward.server.jobs import requests
+from onward.server.models import librarian
 from onward.server.problems import NotFound
 from onward.server.spec import JobRequest
 from tests.cli.conftest import AsJson, as_json, onward  # noqa: F401
@@ -151,6 +152,26 @@ def test_outputs_of_jobs_become_models(parts: Parts, lab: Path) -> None:
     assert models.sync_outputs(*at(parts)) == [model]
     found = models.model_document(*at(parts), model)
     assert (found["problem"], found["checkpoints"]) == ("", 1)
+
+
+def test_the_librarian_sees_what_jobs_save(parts: Parts, lab: Path) -> None:
+    """Without anybody opening a page."""
+    output = Output(lab / "out")
+    output.save(step=10)
+    request = JobRequest.model_validate(
+        {
+            "name": "one", "command": ["train.py"], "code": {"digest": "0" * 64},
+            "output": {"location": "lab:out"},
+        }
+    )  # fmt: skip
+    with parts.database.write() as session:
+        requests.submit(session, request, by="test")
+    keeper = librarian.Librarian(*at(parts))
+    keeper.look()
+    output.save(step=20, parent=output.repository.history.live()[-1].checkpoint)
+    keeper.look()
+    with parts.database.read() as session:
+        assert [m["latest"]["step"] for m in models.list_models(session)[0]] == [20]
 
 
 def _broken_log(folder: Path) -> None:

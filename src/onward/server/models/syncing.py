@@ -7,7 +7,7 @@ indexed anew. What cannot be read is a problem of the model, and of nothing else
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -52,7 +52,10 @@ def enter_model(session: Session, location: str) -> Model:
     return row
 
 
-def sync_outputs(settings: Settings, database: Database, *, since: float = 0.0) -> list[str]:
+def sync_outputs(
+    settings: Settings, database: Database, *, since: float = 0.0,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[str]:  # fmt: skip
     """Looks at the outputs of jobs that changed since then; returns the ids of their models."""
     with database.read() as session:
         outputs = list(
@@ -60,6 +63,8 @@ def sync_outputs(settings: Settings, database: Database, *, since: float = 0.0) 
         )
     found = []
     for location in outputs:
+        if stop():
+            break
         with database.read() as session:
             known = session.get(Model, model_id(location)) is not None
         if not known:
