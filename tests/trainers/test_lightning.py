@@ -107,6 +107,18 @@ def test_an_increment_has_the_trainers_budget_for_itself(tmp_path: Path) -> None
     assert [(c.increment, c.step, c.epoch) for c in finished] == [(1, 8, 2), (2, 32, 5), (3, 37, 6)]
 
 
+def test_the_budget_of_the_job_takes_the_place_of_the_trainers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More or less than max_epochs: the trainer is held to what the job asks."""
+    for steps in (3, 20):
+        out = tmp_path / str(steps)
+        monkeypatch.setenv("ONWARD_OUTPUT", str(out))
+        monkeypatch.setenv("ONWARD_BUDGET", f"{steps} steps")
+        trainer(OnwardCallback(out), max_epochs=2).fit(Network(), batches(32))
+        assert [(c.step, c.finished) for c in commits(out)][-1] == (steps, True)
+
+
 def test_a_schedule_that_ended_at_zero_spans_the_new_budget(tmp_path: Path) -> None:
     """An increment learns at the rates of this script, not at those where the last one ended."""
     out = tmp_path / "out"

@@ -251,6 +251,22 @@ def test_a_plan_gives_the_epochs_and_ends_within_the_last(tmp_path: Path) -> Non
     assert commits(tmp_path)[0].finished
 
 
+def test_the_budget_of_the_job_takes_the_place_of_the_plans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epochs that `Model.train` is told are those of what the job asks."""
+    monkeypatch.setenv("ONWARD_OUTPUT", str(tmp_path))
+    monkeypatch.setenv("ONWARD_BUDGET", "8 steps")
+    trained = model()
+    keep = callback(tmp_path, trained)
+    loader = keep.loader(Points(24), batch_size=4)
+    epochs = keep.plan(1)
+    assert epochs == 2
+    trained.train(epochs, loader, callbacks=[keep], initial_epoch=keep.initial_epoch)
+    assert keep.run.increment_step == 8
+    assert commits(tmp_path)[0].finished
+
+
 def test_a_plan_that_is_a_time_is_refused(tmp_path: Path) -> None:
     """`Model.train` counts epochs."""
     keep = callback(tmp_path)

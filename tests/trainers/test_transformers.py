@@ -173,6 +173,18 @@ def test_nothing_new_says_so_and_ends_a_script_with_0(
     assert (rates.seen, len(commits("out"))) == ([], before)
 
 
+def test_the_budget_of_the_job_takes_the_place_of_the_trainers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More or less than num_train_epochs: the trainer is held to what the job asks."""
+    for steps in (3, 20):
+        out = str(tmp_path / str(steps))
+        monkeypatch.setenv("ONWARD_OUTPUT", out)
+        monkeypatch.setenv("ONWARD_BUDGET", f"{steps} steps")
+        trainer(OnwardCallback(out)).train()
+        assert (commits(out)[-1].step, commits(out)[-1].finished) == (steps, True)
+
+
 def test_a_plan_takes_the_place_of_the_trainers_budget(tmp_path: Path) -> None:
     """A share of a retrain: that many steps, with the trainer's own schedule over them."""
     plan = "0.25 x retrain"
