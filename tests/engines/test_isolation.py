@@ -228,5 +228,22 @@ def test_groups_of_version_2_are_written_as_the_kernel_reads_them(tmp_path: Path
     assert (script / "pids.max").read_text().startswith("7")
     assert (script.parent / "agent" / "cgroup.procs").read_text() == "0"
     assert "+pids" in (script.parent / "cgroup.subtree_control").read_text()
+    groups.leave()
+    assert (leaf / "cgroup.procs").read_text() == "0"
     assert groups.kernel_kills() == 2
     assert groups.limits("memory")
+
+
+@pytest.mark.skipif(not _can_limit("memory"), reason="no control group can be made here")
+def test_groups_that_are_empty_for_now_are_left_to_their_attempt(
+    run: Callable[..., tuple[dict[str, Any], str]],
+) -> None:
+    """Another attempt that starts and ends meanwhile takes nothing away from one that prepares."""
+    waiting = Groups("att-still-fetching")
+    waiting.make({"memory_bytes": 1 << 30})
+    try:
+        run("print(1)")
+        assert waiting.made
+    finally:
+        waiting.remove()
+    assert not waiting.made

@@ -47,6 +47,7 @@ def main(folder: Path) -> int:
         document = _failure(error)
     groups.kill()
     end_processes(attempt, besides={os.getpid(), keeper.pid})
+    groups.leave()
     groups.remove()
     if document["exit_code"] == 0:
         shutil.rmtree(folder / WORK, ignore_errors=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,13 @@ class Groups:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(int(pid), signal.SIGKILL)
 
+    def leave(self) -> None:
+        """The agent, who may be in one of them (version 2), goes back to the server's."""
+        place = self._places.get("")
+        if place is not None:
+            with contextlib.suppress(OSError):
+                _write(place / "server" / "cgroup.procs", "0")
+
     def remove(self) -> None:
         """Where nothing runs in them any more."""
         for group in self.made:
@@ -118,16 +125,6 @@ def make_room(*, proc: Path = Path("/proc")) -> None:
             ):
                 _write(leaf / "cgroup.procs", pid)
         _share_out(place)
-
-
-def sweep(*, proc: Path = Path("/proc")) -> None:
-    """Removes groups of attempts in which nothing runs any more."""
-    for controller, place in _places(proc).items():
-        for group in place.glob(f"{_PREFIX}*"):
-            inner: Iterable[Path] = [group / "script", group / "agent"] if controller == "" else ()
-            for each in (*inner, group):
-                with contextlib.suppress(OSError):
-                    each.rmdir()
 
 
 def _places(proc: Path) -> dict[str, Path]:

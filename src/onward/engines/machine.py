@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from onward.engines.base import AGENT, ATTEMPT_VARIABLE, EVENTS, LOCK, LOG, Launch, Sighting
-from onward.engines.control_groups import Groups, make_room, sweep
+from onward.engines.control_groups import Groups, make_room
 from onward.engines.folder import close_for_all, leave_request, read_document, sight
 from onward.engines.processes import is_running, processes_of, send
 from onward.errors import JobError
@@ -27,7 +27,6 @@ class ThisMachine:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, launch: Launch) -> None:
-        sweep()
         try:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "onward.engines.attempt", str(launch.folder)],
@@ -44,7 +43,11 @@ class ThisMachine:
         found = sight(folder)
         if found.state == "gone":
             left = bool(_all_of(folder))
-            return dataclasses.replace(found, leftover=left)
+            found = dataclasses.replace(found, leftover=left)
+        if found.state in ("ended", "gone") and not found.leftover:
+            # Its agent may have been no user who could.
+            Groups(folder.name).remove()
+            return found
         return dataclasses.replace(
             found,
             heard_at=max(_changed_at(folder / LOG), _changed_at(folder / EVENTS)),
