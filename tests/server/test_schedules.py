@@ -17,8 +17,8 @@ from onward.server.database.tables import Job, Schedule, Storage
 from onward.server.jobs import requests, schedules
 from onward.server.jobs.moves import move_job
 from onward.server.problems import IllegalMove
-from onward.server.scheduling import fingerprints
 from onward.server.scheduling.clock import Clock
+from onward.server.scheduling.fingerprints import fingerprint, fingerprint_of
 from onward.server.settings import Settings
 from onward.server.spec import JobRequest
 from onward.stores import LocalStore, MemoryStore, Store
@@ -237,10 +237,12 @@ def test_what_is_new_waits_for_the_job_before(bell: Bell) -> None:
 def test_locations_are_not_looked_at_more_often_than_asked(bell: Bell) -> None:
     """A listing may cost money."""
     looks: list[str] = []
+    store = MemoryStore()
+    store.put("a", [b"1"], 1)
 
     def open_at(location: str) -> Store:
         looks.append(location)
-        return MemoryStore()
+        return store
 
     bell.open_at = open_at
     bell.make("watch")
@@ -311,18 +313,32 @@ def test_what_can_only_happen_once_is_no_schedule(bell: Bell, wrong: dict[str, A
 def test_fingerprints_are_of_listings() -> None:
     """Whatever the order; every key, size and version counts, and nothing is like something."""
     store = MemoryStore()
-    assert fingerprints.fingerprint(store) == ""
+    assert fingerprint_of(store.list("")) == ""
     seen = {""}
     for key, content in (("a", b"1"), ("b", b"1"), ("a", b"22"), ("ab", b"1"), ("a", b"23")):
         store.put(key, [content], len(content))
-        seen.add(fingerprints.fingerprint(store))
+        seen.add(fingerprint_of(store.list("")))
     assert len(seen) == 6
+    entries = list(store.list(""))
+    assert fingerprint_of(reversed(entries)) == fingerprint_of(entries)
 
-    class Backwards(MemoryStore):
-        def list(self, prefix: str) -> Any:
-            return reversed(list(store.list(prefix)))
 
-    assert fingerprints.fingerprint(Backwards()) == fingerprints.fingerprint(store)
+def test_data_may_be_one_file(tmp_path: Path) -> None:
+    """A table that grows, and neither its neighbours nor what only begins like it."""
+    places = {"here:": tmp_path, "here:data": tmp_path / "data", "here:data/a.csv": tmp_path / "no"}
+    (tmp_path / "data").mkdir()
+
+    def look(location: str) -> str:
+        return fingerprint(lambda place: LocalStore(places[place]), location)
+
+    assert look("here:data/a.csv") == ""
+    (tmp_path / "data" / "a.csv").write_text("1")
+    first = look("here:data/a.csv")
+    (tmp_path / "data" / "a.csv.tmp").write_text("1")
+    assert look("here:data/a.csv") == first != ""
+    (tmp_path / "data" / "a.csv").write_text("12")
+    assert look("here:data/a.csv") != first
+    assert look("here:data") not in ("", first)
 
 
 def test_schedules_by_the_api(

@@ -198,6 +198,16 @@ def test_an_archive_is_sent_and_found_again(client: TestClient, tokens: dict[str
     assert client.post("/api/v1/code", content=body, headers=reader).status_code == 403
 
 
+def test_code_that_somebody_removed_is_said(
+    client: TestClient, settings: Settings, database: Database
+) -> None:
+    """By whoever shows it and by whoever submits a job with it."""
+    pinned = pin_archive(settings, database, tar(("train.py", b"")), by="me")
+    shutil.rmtree(settings.code / pinned.digest)
+    answer = client.get(f"/api/v1/code/{pinned.digest}")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:onward:error:Damaged")
+
+
 def test_a_body_over_the_limit_is_not_read_to_its_end(tmp_path: Path, database: Database) -> None:
     """The limit is the administrator's."""
     settings = Settings(folder=tmp_path / "server", longest_upload=1000)

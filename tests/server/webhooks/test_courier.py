@@ -245,6 +245,22 @@ def test_a_slow_receiver_holds_no_other_up(
     assert len({each.headers["webhook-id"] for each in receiver.received}) == 20
 
 
+def test_what_was_done_with_long_ago_is_forgotten(
+    database: Database, settings: Settings, receiver: Receiver, hook: str
+) -> None:
+    """And nothing that still waits."""
+    tell(database)
+    sender = courier(settings, database)
+    sender.deliver()
+    sender.sweep()
+    (row,) = box(database)
+    with database.write() as session:
+        session.merge(row).done_at = now_s() - 31 * 86400
+    tell(database)
+    sender.sweep()
+    assert [left.done_at for left in box(database)] == [None]
+
+
 def test_webhooks_by_the_api(
     client: TestClient, tokens: dict[str, str], receiver: Receiver, secret: str
 ) -> None:

@@ -15,8 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from onward.server.api.call import Call, Caller
 from onward.server.code import find_code, pin_archive
-from onward.server.code.pinning import tree_of
-from onward.server.code.tree import walk
+from onward.server.code.pinning import paths_of
 from onward.server.database.tables import Code
 from onward.server.problems import TooLarge
 
@@ -144,8 +143,7 @@ def show(digest: str, call: Caller) -> Any:
     call.need("read")
     with call.database.read() as session:
         row = find_code(session, digest)
-    paths = [path for path, _ in walk(tree_of(call.settings, row.digest))]
-    return {**_document(row), "paths": paths[:_MOST_PATHS]}
+    return {**_document(row), "paths": paths_of(call.settings, row.digest)[:_MOST_PATHS]}
 
 
 def _document(row: Code) -> dict[str, Any]:

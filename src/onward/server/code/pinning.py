@@ -27,7 +27,7 @@ from onward.server.code.archives import unpack
 from onward.server.code.folders import fetched, gather
 from onward.server.code.git import Addresses, gather_git
 from onward.server.code.limits import Limits
-from onward.server.code.tree import Tree, digest_of
+from onward.server.code.tree import Tree, digest_of, walk
 from onward.server.database import Database
 from onward.server.database.tables import Code
 from onward.server.names import now_s
@@ -133,6 +133,17 @@ def checked_tree(settings: Settings, digest: str) -> Path:
 def tree_of(settings: Settings, digest: str) -> Path:
     """Where a tree is, if it is stored."""
     return settings.code / digest / "tree"
+
+
+def paths_of(settings: Settings, digest: str) -> list[str]:
+    """Every path of a tree. Raises `Damaged` if it is not there any more."""
+    tree = tree_of(settings, digest)
+    if not tree.is_dir():
+        raise Damaged(
+            f"the code {digest[:12]}… is not stored any more", why=f"{tree} is missing",
+            do="name its folder, git repository or archive, which stores it anew",
+        )  # fmt: skip
+    return [path for path, _ in walk(tree)]
 
 
 def clear_unfinished(settings: Settings) -> None:

@@ -11,8 +11,7 @@ from difflib import get_close_matches
 from onward.errors import UsageError
 from onward.server import storages
 from onward.server.code import pin_code
-from onward.server.code.pinning import tree_of
-from onward.server.code.tree import walk
+from onward.server.code.pinning import paths_of
 from onward.server.database import Database
 from onward.server.database.tables import Webhook
 from onward.server.problems import BadCode
@@ -49,7 +48,7 @@ def store_at(settings: Settings, database: Database, location: str) -> Store:
 
 
 def _check_script(settings: Settings, digest: str, script: str) -> None:
-    paths = [path for path, _ in walk(tree_of(settings, digest))]
+    paths = paths_of(settings, digest)
     if script in paths:
         return
     name = script.rpartition("/")[2]

@@ -100,7 +100,7 @@ class Clock:
             spec = schedule.spec
         try:
             request = JobRequest.model_validate(spec)
-            found = fingerprint(self._open_at(request.inputs[data_of(request)].location))
+            found = fingerprint(self._open_at, request.inputs[data_of(request)].location)
         except (OnwardError, ValidationError) as error:
             self._note(schedule_id, error)
             return

@@ -10,10 +10,11 @@ import http.client
 import json
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from onward._version import __version__
@@ -35,6 +36,8 @@ _TIMEOUT_S = 15.0
 _AT_ONCE = 8
 _LOOK_EVERY_S = 0.5
 _PAUSE_AFTER_FAILURE_S = 2.0
+_KEPT_S = 30 * 86400.0
+_SWEEP_EVERY_S = 3600.0
 
 
 class Courier:
@@ -71,11 +74,20 @@ class Courier:
         for future in list(self._under_way.values()):
             future.result()
 
+    def sweep(self) -> None:
+        """Forgets messages that were done with a month ago."""
+        with self._database.write() as session:
+            session.execute(delete(Delivery).where(Delivery.done_at < now_s() - _KEPT_S))
+
     def _work(self) -> None:
+        swept_s = -_SWEEP_EVERY_S
         while not self._stopping.is_set():
             wait_s = _LOOK_EVERY_S
             try:
                 self._send_due()
+                if time.monotonic() - swept_s >= _SWEEP_EVERY_S:
+                    swept_s = time.monotonic()
+                    self.sweep()
             except SQLAlchemyError:
                 _log.exception("the database did not answer; trying again")
                 wait_s = _PAUSE_AFTER_FAILURE_S
