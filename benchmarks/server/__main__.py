@@ -9,13 +9,14 @@ from pathlib import Path
 
 import benchmarks.server as about
 from benchmarks.measuring import machine
-from benchmarks.server import large_log, lists, many_followers
+from benchmarks.server import large_log, lists, many_followers, model
 
 BENCHMARKS = {
     "list": lists.measure_list,
     "status": lists.measure_status,
     "follow": many_followers.measure,
     "log": large_log.measure,
+    "model": model.measure,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import pytest
@@ -158,3 +159,19 @@ def test_deadline() -> None:
     assert limits.client_options["read_timeout"] == timedelta(seconds=2)
     assert limits.client_options["connect_timeout"] == timedelta(seconds=2)
     assert limits.retries["retry_timeout"] == timedelta(seconds=2)
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "setting"),
+    [
+        ("gs://bucket/x", "GOOGLE_SERVICE_ACCOUNT_KEY", "google_service_account_key"),
+        ("az://bucket/x", "AZURE_STORAGE_ACCOUNT_KEY", "azure_storage_account_key"),
+    ],
+)
+def test_google_and_azure_take_an_environment_that_is_given(
+    url: str, name: str, setting: str
+) -> None:
+    """Their clients read only the process's own, which belongs to somebody else in a server."""
+    given = {name: "the key", "AWS_ACCESS_KEY_ID": "another", "PATH": "/bin"}
+    assert connection(parse(url), given).config == {setting: "the key"}
+    assert connection(parse(url), os.environ).config == {}

@@ -13,7 +13,16 @@ from collections.abc import Callable
 from typing import Any
 
 from onward.errors import OnwardError
+from onward.facts.checkpoints import shown_document
 from onward.facts.damage import damage_document
+from onward.facts.data_diff import compared_checkpoints, compared_document
+from onward.facts.data_log import data_facts
+from onward.facts.ledgers import ledgers_in
+from onward.facts.outputs import find_in, open_for_change
+from onward.facts.promoting import promote
+from onward.facts.report import gather
+from onward.facts.report_document import report_document
+from onward.facts.seen import Asked, answer_of
 from onward.jobs.plan import make_plan
 from onward.jobs.spec import JobSpec
 from onward.repository import open_repository
@@ -35,7 +44,54 @@ def damage(facts: dict[str, Any]) -> Any:
     return damage_document(repository, findings, every_byte=every_byte)
 
 
-QUESTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {"plan": plan, "damage": damage}
+def show(facts: dict[str, Any]) -> Any:
+    """What one checkpoint holds, and what its data was."""
+    found = find_in(open_repository(open_store(facts["url"])), facts["checkpoint"])
+    return {"shown": shown_document(found), "loaders": data_facts(found.manifest)}
+
+
+def report(facts: dict[str, Any]) -> Any:
+    """What each increment cost."""
+    return report_document(gather(open_repository(open_store(facts["url"]))))
+
+
+def data_diff(facts: dict[str, Any]) -> Any:
+    """How the data of the second checkpoint differs from that of the first."""
+    repository = open_repository(open_store(facts["url"]))
+    compared = compared_checkpoints(
+        repository, facts["first"], facts["second"], facts.get("loader", "")
+    )
+    return compared_document(compared, facts["names"])
+
+
+def seen(facts: dict[str, Any]) -> Any:
+    """Of some checkpoints, whether each learned from an item."""
+    repository = open_repository(open_store(facts["url"]))
+    asked = Asked(facts["by"], facts["item"])
+    answers = {}
+    for id_ in facts["checkpoints"]:
+        held = ledgers_in(repository, id_)
+        learned, learning = answer_of(asked, list(held.ledgers.values()))
+        answers[id_] = {"seen": learned or learning, "learned": learned}
+    return answers
+
+
+def make_champion(facts: dict[str, Any]) -> Any:
+    """Promotes a checkpoint past the gate."""
+    repository = open_for_change(facts["url"], single_writer=facts["single_writer"])
+    done = promote(repository, facts["checkpoint"], force=facts["force"], margin=facts["margin"])
+    return done.document()
+
+
+QUESTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "plan": plan,
+    "damage": damage,
+    "show": show,
+    "report": report,
+    "data_diff": data_diff,
+    "seen": seen,
+    "promote": make_champion,
+}
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,10 +47,16 @@ def connection(
         return _huawei_obs(location, environment, deadline_s)
     if location.scheme == "s3":
         return _amazon_s3(location, environment, deadline_s)
-    # Google and Azure clients read their own environment variables.
+    # Google and Azure clients read their variables themselves, but only the process's own.
+    prefix = "GOOGLE_" if location.scheme == "gs" else "AZURE_"
+    config: dict[str, Any] = {}
+    if environment is not os.environ:
+        config = {
+            name.lower(): value for name, value in environment.items() if name.startswith(prefix)
+        }
     endpoint = location.options.get("endpoint")
     name = "base_url" if location.scheme == "gs" else "endpoint"
-    return _connection({name: endpoint} if endpoint else {}, endpoint, deadline_s)
+    return _connection(config | ({name: endpoint} if endpoint else {}), endpoint, deadline_s)
 
 
 def _amazon_s3(location: Location, environment: Mapping[str, str], deadline_s: float) -> Connection:

@@ -11,17 +11,19 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from onward.data.items import Items
 from onward.errors import OnwardError, UnknownCheckpoint
-from onward.server import models
+from onward.server import children, models
 from onward.server.app import Parts
 from onward.server.database.tables import Checkpoint, Model
 from onward.server.jobs import requests
-from onward.server.models import librarian
+from onward.server.models import documents, librarian, syncing
 from onward.server.problems import NotFound
 from onward.server.spec import JobRequest
 from tests.cli.conftest import AsJson, as_json, onward  # noqa: F401
 from tests.cli.outputs import Output, floats
 from tests.cli.scored import Scored
+from tests.cli.test_data import Student
 from tests.server.models.conftest import AddModel
 
 
@@ -80,6 +82,48 @@ def test_documents_are_what_the_commands_say(
     checked = models.verify_checkpoint(*at(parts), model, "v2", every_byte=True)
     said = as_json("verify", digits.url, "v2", "--every-byte")
     assert {**checked, "output": ""} == {**said, "output": ""}
+
+
+def test_what_may_be_large_is_read_by_a_child_and_is_the_same(
+    parts: Parts, digits: Scored, add: AddModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest or a bill beyond some size; and a child without memory is a typed error."""
+    model = add("digits")
+    here = (
+        models.checkpoint_document(*at(parts), model, "v2"),
+        models.savings_document(*at(parts), model),
+    )
+    monkeypatch.setattr(documents, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(syncing, "_MOST_BYTES", 0)
+    there = (
+        models.checkpoint_document(*at(parts), model, "v2"),
+        models.savings_document(*at(parts), model),
+    )
+    assert json.loads(json.dumps(there)) == json.loads(json.dumps(here))
+    monkeypatch.setattr(children, "_MEMORY_BYTES", 1 << 20)
+    with pytest.raises(OnwardError, match="could not be found out"):
+        models.checkpoint_document(*at(parts), model, "v2")
+
+
+def test_data_is_compared_and_looked_for(parts: Parts, lab: Path, add: AddModel) -> None:
+    """Which checkpoints saw an item, and what one learned beyond another."""
+    student = Student(Output(lab / "learner"))
+    student.learn(Items.identified(["a", "b"]))
+    student.learn(Items.identified(["a", "b", "c"]))
+    model = add("learner")
+    first, second = (c for c in student.commits if c.finished)
+    seen = models.data_seen(*at(parts), model, "c", by="id")
+    assert [(each["checkpoint"], each["seen"]) for each in seen["items"]] == [
+        (second.checkpoint, True), (first.checkpoint, False),
+    ]  # fmt: skip
+    compared = models.data_difference(*at(parts), model, first.checkpoint, second.checkpoint)
+    assert compared["counts"] == {"added": 1, "changed": 0, "removed": 0, "known": 2}
+    found = models.model_document(*at(parts), model)["lineage"]["nodes"]
+    assert [node["delta"]["items"] for node in found] == [7, 7]
+    learned = models.data_document(*at(parts), model)["increments"]
+    assert [each["increment"] for each in learned] == [2, 1]
+    with pytest.raises(UnknownCheckpoint):
+        models.data_difference(*at(parts), model, "v1", "v99")
 
 
 def test_a_checkpoint_tells_what_trained_it(parts: Parts, lab: Path, add: AddModel) -> None:

@@ -15,17 +15,18 @@ from typing import Any
 from onward.errors import Conflict, UsageError
 from onward.facts.gate import candidate_in
 from onward.facts.outputs import find
-from onward.facts.promoting import next_back, promote
+from onward.facts.promoting import next_back
 from onward.learning.champion import CHAMPION, move_champion
 from onward.repository import Repository
 from onward.repository.collecting import Collector, check_droppable, usual_grace_s
 from onward.repository.records import checked_alias
 from onward.server.database import Database
 from onward.server.models.catalog import find_model
-from onward.server.models.outputs import open_to_change
+from onward.server.models.outputs import ask_about, open_to_change
 from onward.server.models.syncing import sync_model
 from onward.server.settings import Settings
 
+_GATE_S = 300.0
 KINDS = ("promote", "rollback", "alias", "unalias", "pin", "unpin", "drop")
 
 
@@ -84,21 +85,27 @@ def carry_out(settings: Settings, database: Database, intent: dict[str, Any]) ->
     repository = open_to_change(settings, database, intent["location"])
     done = {
         "id": intent["model"], "kind": intent["kind"], "checkpoint": intent["checkpoint"] or None,
-        **_done(repository, intent),
+        **_done(settings, database, repository, intent),
     }  # fmt: skip
     sync_model(settings, database, intent["model"])
     return done
 
 
-def _done(repository: Repository, intent: dict[str, Any]) -> dict[str, Any]:
+def _done(
+    settings: Settings, database: Database, repository: Repository, intent: dict[str, Any]
+) -> dict[str, Any]:
     history, id_, name = repository.history, intent["checkpoint"], intent["name"]
     match intent["kind"]:
         case "promote":
             if history.aliases.get(CHAMPION) not in (id_, intent["expected"]):
                 raise _overtaken(repository, intent)
-            done = promote(repository, id_, force=intent["force"], margin=intent["margin"])
-            before = intent["expected"] if done.before == id_ else done.before
-            return {**done.document(), "before": before}
+            # In a child: what the gate compares are tensors.
+            done: dict[str, Any] = ask_about(
+                settings, database, intent["location"], "promote", checkpoint=id_,
+                force=intent["force"], margin=intent["margin"], timeout_s=_GATE_S,
+            )  # fmt: skip
+            before = intent["expected"] if done["before"] == id_ else done["before"]
+            return {**done, "before": before}
         case "rollback":
             if history.aliases.get(CHAMPION) != id_:
                 move_champion(repository, id_, expected=intent["expected"])

@@ -6,11 +6,8 @@ are checked by digest as they are read. An output that is damaged or hostile rai
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -18,31 +15,28 @@ from sqlalchemy.orm import Session
 
 from onward.errors import OnwardError
 from onward.facts.checkpoints import shown_document
-from onward.facts.data_diff import compared_checkpoints, compared_document
 from onward.facts.data_log import data_facts, learned_rounds, round_document
-from onward.facts.ledgers import ledgers_in
 from onward.facts.lineage import nodes_of, place
 from onward.facts.matrix import matrix_document
-from onward.facts.outputs import find_in
+from onward.facts.outputs import find, find_in
 from onward.facts.report import gather
 from onward.facts.report_document import report_document
-from onward.facts.seen import Asked, answer_of
 from onward.learning.heatmap import heat_map
 from onward.learning.matrix import Matrix, matrix_of
 from onward.learning.rounds import rounds
 from onward.repository import History
-from onward.server.children import ask_child
 from onward.server.database import Database
 from onward.server.database.tables import Attempt, Checkpoint, Job, Model
 from onward.server.jobs.listing import read_cursor, write_cursor
 from onward.server.models.catalog import find_model, summary_document
-from onward.server.models.outputs import opened
-from onward.server.models.syncing import sync_from, worst_forgetting
+from onward.server.models.outputs import ask_about, opened
+from onward.server.models.syncing import sync_from, tells_little, worst_forgetting
 from onward.server.settings import Settings
-from onward.server.storages import environment_of, resolve
 
 _MOST_HOLDOUTS, _MOST_ROWS = 40, 60
 _MOST_TENSORS = 2000
+_SMALL_BYTES = 8 << 20
+"""Of a manifest that is read here; parsing takes a dozen times as much memory."""
 _NAMES_SHOWN = 200
 _VERIFY_S = 3600.0
 _LOOK_S = 60.0
@@ -103,20 +97,27 @@ def checkpoint_document(
     """What made one checkpoint and what it holds, as `onward show --json`; and who trained it."""
     row = _row(database, model)
     with opened(settings, database, row.location) as repository:
-        found = find_in(repository, checkpoint)
         history = repository.history
-        document = shown_document(found)
-        loaders = data_facts(found.manifest)
-    id_ = found.commit.checkpoint
-    children = [c.checkpoint for c in history.commits.values() if c.parent == id_]
-    names = history.names_of(id_)
-    latest = history.latest()
+        commit = find(history, checkpoint)
+        id_ = commit.checkpoint
+        children = [c.checkpoint for c in history.commits.values() if c.parent == id_]
+        names = history.names_of(id_)
+        latest = history.latest()
+        is_small = history.manifest_place(commit).size <= _SMALL_BYTES
+        if is_small:
+            found = find_in(repository, id_)
+            document, loaders = shown_document(found), data_facts(found.manifest)
+    if not is_small:
+        told = ask_about(
+            settings, database, row.location, "show", checkpoint=id_, timeout_s=_LOOK_S
+        )
+        document, loaders = told["shown"], told["loaders"]
     if latest is not None and latest.checkpoint == id_:
         names.insert(0, "latest")
-    about = found.manifest.about
+    about = document["about"]
     tensors = document["tensors"]
     with database.read() as session:
-        trained_by = _trained_by(session, row.location, found.commit.checkpoint, found.commit.time)
+        trained_by = _trained_by(session, row.location, id_, commit.time)
     return {
         **document,
         "output": row.location,
@@ -178,9 +179,11 @@ def data_difference(
 ) -> dict[str, Any]:
     """How the data of the second checkpoint differs from that of the first."""
     row = _row(database, model)
-    with opened(settings, database, row.location) as repository:
-        compared = compared_checkpoints(repository, first, second, loader)
-        return {**compared_document(compared, _NAMES_SHOWN), "output": row.location}
+    answer: dict[str, Any] = ask_about(
+        settings, database, row.location, "data_diff", first=first, second=second, loader=loader,
+        names=_NAMES_SHOWN, timeout_s=_LOOK_S,
+    )  # fmt: skip
+    return {**answer, "output": row.location}
 
 
 def data_seen(
@@ -199,16 +202,18 @@ def data_seen(
         else:
             tips = [its.tip for its in rounds(history)]
             wanted = [c for c in reversed(tips) if c.checkpoint not in history.dropped]
-        items = []
-        for commit in islice(wanted, most):
-            held = ledgers_in(repository, commit.checkpoint)
-            learned, learning = answer_of(Asked(by, item), list(held.ledgers.values()))
-            items.append(
-                {
-                    "checkpoint": commit.checkpoint, "increment": commit.increment,
-                    "step": commit.step, "seen": learned or learning, "learned": learned,
-                }
-            )  # fmt: skip
+    looked = wanted[:most]
+    answers = ask_about(
+        settings, database, row.location, "seen", item=item, by=by,
+        checkpoints=[commit.checkpoint for commit in looked], timeout_s=_LOOK_S,
+    )  # fmt: skip
+    items = [
+        {
+            "checkpoint": commit.checkpoint, "increment": commit.increment, "step": commit.step,
+            **answers[commit.checkpoint],
+        }
+        for commit in looked
+    ]  # fmt: skip
     return {"item": item, "by": by, "items": items, "older": max(0, len(wanted) - most)}
 
 
@@ -216,7 +221,12 @@ def savings_document(settings: Settings, database: Database, model: str) -> dict
     """What each increment cost beside a full retrain: `onward report --json`."""
     row = _row(database, model)
     with opened(settings, database, row.location) as repository:
-        return {**report_document(gather(repository)), "output": row.location}
+        if tells_little(repository.history):
+            return {**report_document(gather(repository)), "output": row.location}
+    answer: dict[str, Any] = ask_about(
+        settings, database, row.location, "report", timeout_s=_LOOK_S
+    )
+    return {**answer, "output": row.location}
 
 
 def verify_checkpoint(
@@ -225,14 +235,10 @@ def verify_checkpoint(
 ) -> dict[str, Any]:  # fmt: skip
     """What is damaged in one checkpoint, or in all: `onward verify --json`, in a child process."""
     row = _row(database, model)
-    with database.read() as session:
-        where = resolve(session, row.location)
-    with tempfile.TemporaryDirectory(prefix="onward-verify-") as folder:
-        answer: dict[str, Any] = ask_child(
-            "damage", {"url": where.url, "checkpoint": checkpoint, "every_byte": every_byte},
-            environment=environment_of(settings, where), folder=Path(folder),
-            timeout_s=_VERIFY_S if every_byte else _LOOK_S,
-        )  # fmt: skip
+    answer: dict[str, Any] = ask_about(
+        settings, database, row.location, "damage", checkpoint=checkpoint, every_byte=every_byte,
+        timeout_s=_VERIFY_S if every_byte else _LOOK_S,
+    )  # fmt: skip
     return {**answer, "output": row.location}
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from onward.errors import Missing
 from onward.repository import Repository, open_or_create, open_repository, record_key
 from onward.repository.documents import MAX_RECORD_BYTES, digest_of
+from onward.server.children import ask_child
 from onward.server.database import Database
 from onward.server.problems import Busy
 from onward.server.settings import Settings
@@ -65,6 +69,23 @@ def opened(settings: Settings, database: Database, location: str) -> Iterator[Re
         yield found
     finally:
         shelf.lock.release()
+
+
+def ask_about(
+    settings: Settings, database: Database, location: str, question: str, *, timeout_s: float,
+    **facts: Any,
+) -> Any:  # fmt: skip
+    """The answer of a child process to a question about the output (`facts/child.py`).
+
+    For all that reads tensors, such as ledgers and evidence, or documents that may be very large:
+    whoever wrote the output decides how large they are.
+    """
+    place, environment = _looked_up(settings, database, location)
+    with tempfile.TemporaryDirectory(prefix="onward-ask-") as folder:
+        return ask_child(
+            question, {**facts, "url": place.url, "single_writer": place.single_writer},
+            environment=environment, folder=Path(folder), timeout_s=timeout_s,
+        )  # fmt: skip
 
 
 def open_to_change(settings: Settings, database: Database, location: str) -> Repository:

@@ -19,7 +19,7 @@ from onward.facts.data_log import data_facts
 from onward.facts.report import gather
 from onward.learning.champion import CHAMPION
 from onward.learning.matrix import Matrix, matrix_of, metric_text
-from onward.learning.rounds import rounds
+from onward.learning.rounds import rounds, telling
 from onward.repository import Commit, History, Repository
 from onward.server.database import Database
 from onward.server.database.tables import Checkpoint, Job, Model
@@ -28,6 +28,8 @@ from onward.server.names import now_s
 from onward.server.settings import Settings
 
 _READS_AT_ONCE = 8
+_LARGE_BYTES = 4 << 20
+_MOST_BYTES = 64 << 20
 _MOST_ROUNDS = 300
 """With more, what was saved is not summed up for the list: it would read a manifest of each."""
 
@@ -176,8 +178,17 @@ def worst_forgetting(matrix: Matrix) -> dict[str, Any] | None:
     return found
 
 
+def tells_little(history: History) -> bool:
+    """Whether what tells of costs may be read here: manifests that are neither many nor large."""
+    found = rounds(history)
+    if len(found) > _MOST_ROUNDS:
+        return False
+    sizes = [history.manifest_place(commit).size for commit in telling(found, history)]
+    return sum(sizes) <= _MOST_BYTES
+
+
 def _saved(repository: Repository) -> dict[str, Any] | None:
-    if len(rounds(repository.history)) > _MOST_ROUNDS:
+    if not tells_little(repository.history):
         return None
     try:
         total = gather(repository).bill.totals["steps"]
@@ -224,7 +235,13 @@ def _rows(model: str, repository: Repository, fresh: Sequence[Commit]) -> list[d
 def _told(repository: Repository, fresh: Iterable[Commit]) -> dict[str, dict[str, Any]]:
     """What the data of an increment was, from the manifests of those that end one."""
     history = repository.history
-    wanted = [c for c in fresh if c.finished and c.checkpoint not in history.dropped]
+    wanted = [
+        commit
+        for commit in fresh
+        if commit.finished
+        and commit.checkpoint not in history.dropped
+        and history.manifest_place(commit).size <= _LARGE_BYTES
+    ]
 
     def read(commit: Commit) -> dict[str, Any]:
         try:
