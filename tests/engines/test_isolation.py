@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from onward.engines import Launch
-from onward.engines.control_groups import Groups
+from onward.engines.control_groups import Groups, make_room
 from onward.engines.folder import prepare_folder
 from onward.engines.machine import ThisMachine
 from onward.jobs.spec import JobSpec
@@ -247,3 +247,26 @@ def test_groups_that_are_empty_for_now_are_left_to_their_attempt(
     finally:
         waiting.remove()
     assert not waiting.made
+
+
+@pytest.mark.parametrize(
+    "own", ["/user.slice/session-1.scope", "/system.slice/onward.service", "/"]
+)
+def test_nobody_is_moved_out_of_a_group_that_is_not_ours(tmp_path: Path, own: str) -> None:
+    """Version 2, where the server is in no leaf: there are no groups, and nothing is written."""
+    proc, mount = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "1").mkdir()
+    (proc / "1" / "comm").write_text("systemd\n")
+    (proc / "self" / "cgroup").write_text(f"0::{own}\n")
+    (proc / "self" / "mountinfo").write_text(f"30 1 0:26 / {mount} rw - cgroup2 cgroup2 rw\n")
+    group = mount / own.strip("/")
+    group.mkdir(parents=True)
+    for name in ("cgroup.procs", "cgroup.subtree_control", "cgroup.controllers"):
+        (group / name).write_text("memory cpu pids" if "controllers" in name else "")
+    make_room(proc=proc)
+    groups = Groups("att-1", proc=proc)
+    groups.make({"memory_bytes": 1000})
+    assert not groups.made
+    assert (group / "cgroup.subtree_control").read_text() == ""
+    assert not (group / "server").exists()

@@ -5,9 +5,11 @@ of memory is counted, and everything that it ever started is found and ended, wh
 hide. Both versions are used as they are found; where neither can be written, nothing is lost but
 this: `Groups.made` says what is there.
 
-Version 1: a group of each controller below this process's own. Version 2: the server moves itself
-into a leaf, since a group with processes cannot share out its controllers, and an attempt has two
-leaves, so that the script's limits do not count its agent.
+Version 1: a group of each controller below this process's own. Version 2: a group with processes
+cannot share out its controllers, so groups are made only where the server is in a leaf `server`,
+beside which they go (systemd: `DelegateSubgroup=server`), or where a container is all its own. To
+move out of any other group would keep systemd from starting the server there again. An attempt has
+two leaves, so that the script's limits do not count its agent.
 """
 
 from __future__ import annotations
@@ -110,20 +112,15 @@ class Groups:
 
 
 def make_room(*, proc: Path = Path("/proc")) -> None:
-    """Called once by a server: in version 2, moves it into a leaf so that groups can be made."""
+    """Called once by a server: in version 2, shares out controllers to groups beside it."""
     place = _places(proc).get("")
     if place is None or not os.access(place / "cgroup.subtree_control", os.W_OK):
         return
     with contextlib.suppress(OSError):
-        leaf = place / "server"
-        leaf.mkdir(exist_ok=True)
-        pids = _read(place / "cgroup.procs").split()
-        for pid in pids:
-            # The container's own init may come along; somebody else's processes stay.
-            if int(pid) == os.getpid() or (
-                pid == "1" and _read(proc / "1" / "comm").strip() in _INITS
-            ):
-                _write(leaf / "cgroup.procs", pid)
+        if not (place / "server").is_dir():
+            (place / "server").mkdir()
+            for pid in {str(os.getpid()), "1"}:
+                _write(place / "server" / "cgroup.procs", pid)
         _share_out(place)
 
 
@@ -143,19 +140,24 @@ def _places(proc: Path) -> dict[str, Path]:
                 path = Path(mount, os.path.relpath(own[name], root))
                 found[name] = path if path.is_dir() else Path(mount)
     if "" in found:
-        controllers = _read(found[""] / "cgroup.controllers").split()
-        # The server's leaf is not where attempts go.
-        if found[""].name == "server" or found[""].name == "agent":
-            found[""] = _base(found[""])
-        if "memory" not in controllers and "memory" in found:
-            del found[""]  # version 1 has them
+        base = _base(found[""], own[""], proc)
+        if base is None or ("memory" in found and "memory" not in _read(
+            base / "cgroup.controllers"
+        )):  # fmt: skip
+            del found[""]  # version 1 has them, or nobody
+        else:
+            found[""] = base
     return found
 
 
-def _base(group: Path) -> Path:
-    """Of a leaf that we made, the group that we were started in."""
-    above = group.parent
-    return above.parent if above.name.startswith(_PREFIX) else above
+def _base(group: Path, own: str, proc: Path) -> Path | None:
+    """Beside which groups may be made, in version 2."""
+    if group.name == "server":
+        return group.parent
+    if group.name == "agent" and group.parent.name.startswith(_PREFIX):
+        return group.parent.parent
+    is_container = os.getpid() == 1 or _read(proc / "1" / "comm").strip() in _INITS
+    return group if own == "/" and is_container else None
 
 
 def _own(proc: Path) -> Iterator[tuple[str, str]]:
