@@ -19,7 +19,7 @@ MINDSPORE_VENV := .venv-mindspore
 MINDSPORE_TESTS = $(shell find tests -name 'test_mindspore*.py' | sort)
 
 .PHONY: demo test test-all test-main test-mindspore lint types layers clean
-.PHONY: bench bench-checkpointing bench-mindspore bench-learning
+.PHONY: bench bench-checkpointing bench-mindspore bench-learning bench-server
 
 demo: $(VENV)/run-ready
 	$(BIN)/python examples/demo.py
@@ -48,6 +48,9 @@ layers: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
+
+bench-server: $(VENV)/ready
+	$(BIN)/python -m benchmarks.server $(BENCH_OPTIONS)
 
 # The libraries beside which Onward is measured have an environment of their own.
 BENCH_VENV := .venv-bench
