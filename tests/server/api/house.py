@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 import uvicorn
@@ -19,6 +21,7 @@ from starlette.testclient import TestClient
 
 from onward.engines.base import EVENTS, LOG, OUTCOME, Launch, Sighting
 from onward.server.app import Parts, make_app
+from onward.server.code import pin_archive
 from onward.server.database import Database
 from onward.server.database.tables import Attempt, Job
 from onward.server.jobs import requests
@@ -29,10 +32,13 @@ from onward.server.settings import Settings
 from onward.server.spec import JobRequest
 from tests.server.places import name_storage
 
+DIGEST = "e08e3e3552d1d0deb027c3bcc18c300175b5335fbdee660e2a2432b4d94147c0"
+"""Of a folder with an empty train.py."""
+
 SPEC: dict[str, Any] = {
     "name": "digits",
     "command": ["train.py", "--epochs", "3"],
-    "code": {"digest": "0" * 64},
+    "code": {"digest": DIGEST},
     "inputs": {"data_url": {"location": "here:data"}},
     "output": {"location": "here:digits"},
 }
@@ -63,6 +69,8 @@ class House:
         self.settings = Settings(folder=folder / "server")
         self.database = database
         name_storage(database, "here")
+        pinned = pin_archive(self.settings, database, _code(), by="test", name="test")
+        assert pinned.digest == SPEC["code"]["digest"]
         self.app = make_app(Parts(self.settings, database, NoEngine()))
         self.headers = {"authorization": f"Bearer {self.token('admin')}"}
         self.client = TestClient(
@@ -167,6 +175,13 @@ class Attempted:
             attempt = session.get(Attempt, self.id)
             assert attempt is not None
             move_attempt(session, attempt, "exited", by="test")
+
+
+def _code() -> IO[bytes]:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("train.py"))
+    return file
 
 
 def wait_for(condition: Any, timeout_s: float = 20.0) -> None:

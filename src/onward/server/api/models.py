@@ -151,7 +151,7 @@ def learning(model_id: ModelId, call: Caller) -> Any:
 
 @router.get(
     "/models/{model_id}/learning.svg", tags=["learning"], response_class=Response,
-    responses={200: {"content": {"image/svg+xml": {}}}},
+    responses={200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}}},
 )  # fmt: skip
 def learning_picture(model_id: ModelId, call: Caller) -> Response:
     """The same as a heat map."""
