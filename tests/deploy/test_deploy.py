@@ -99,7 +99,12 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", tmp_path / "onward.service"],
         capture_output=True, text=True,
     )  # fmt: skip
-    said = [line for line in done.stderr.splitlines() if "onward.service" in line]
+    said = [
+        line
+        for line in done.stderr.splitlines()
+        # Older ones than 254 say that they ignore it, as the unit's comment does.
+        if "onward.service" in line and "'DelegateSubgroup'" not in line
+    ]
     assert (done.returncode, said) == (0, [])
 
 
