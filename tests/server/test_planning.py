@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import threading
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,27 @@ def test_a_child_that_takes_too_long_is_ended(
     pid = int((tmp_path / "pid").read_text())
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_children_end_with_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for one is answered by a typed error, and not after its time is over."""
+    monkeypatch.setattr(children.sys, "executable", "/bin/sh")
+    (tmp_path / "onward.facts.child").write_text("touch begun; sleep 600\n")
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            ask_child("plan", {}, environment={}, folder=tmp_path, timeout_s=600.0)
+        except OnwardError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not (tmp_path / "begun").exists():
+        thread.join(0.01)
+    children.end_children()
+    thread.join(30.0)
+    assert len(errors) == 1
 
 
 @pytest.mark.parametrize(

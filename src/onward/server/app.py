@@ -19,6 +19,7 @@ from onward.errors import OnwardError
 from onward.server.api import routers
 from onward.server.api.document import describe
 from onward.server.api.status import status_route
+from onward.server.children import end_children
 from onward.server.code.pinning import clear_unfinished
 from onward.server.console import pages
 from onward.server.console.errors import error_page, wants_page
@@ -74,6 +75,7 @@ def make_app(parts: Parts) -> FastAPI:
             yield
         finally:
             await app.state.streams.close()
+            end_children()
             for each in threads:
                 await run_in_threadpool(each.stop)
 

@@ -28,7 +28,12 @@ _AT_ONCE = 3
 _PATIENCE_S = 10.0
 _LONGEST_ANSWER = 32 << 20
 _MEMORY_BYTES = 8 << 30
+_LONG_S = 120.0
 _places = threading.BoundedSemaphore(_AT_ONCE)
+_long_places = threading.BoundedSemaphore(_AT_ONCE)
+"""For what may take longer than `_LONG_S`: nobody waits for it with a short question."""
+
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 def ask_child(
@@ -39,15 +44,23 @@ def ask_child(
 
     `environment` is added to what every child of the server inherits. It runs in `folder`.
     """
-    if not _places.acquire(timeout=_PATIENCE_S):
+    places = _long_places if timeout_s > _LONG_S else _places
+    if not places.acquire(timeout=_PATIENCE_S):
         raise TooMany("too many questions are being answered", do="ask again in a moment")
     try:
         said = _run(question, facts, environment=environment, folder=folder, timeout_s=timeout_s)
     finally:
-        _places.release()
+        places.release()
     if "error" in said:
         raise _error(said["error"])
     return said["answer"]
+
+
+def end_children() -> None:
+    """Ends all that are running, so that who asked is answered: the server is about to end."""
+    for child in list(_running):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _run(
@@ -66,6 +79,7 @@ def _run(
         )  # fmt: skip
         resource.prlimit(child.pid, resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
         resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (_LONGEST_ANSWER, _LONGEST_ANSWER))
+        _running.add(child)
         try:
             status = child.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -73,6 +87,7 @@ def _run(
                 f"there was no answer within {timeout_s:g} seconds", do="try again"
             ) from error
         finally:
+            _running.discard(child)
             _end(child)
         taken.seek(0)
         text = taken.read(_LONGEST_ANSWER + 1)

@@ -12,12 +12,12 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from onward.data.items import Items
-from onward.errors import OnwardError, UnknownCheckpoint
+from onward.errors import OnwardError, UnknownCheckpoint, Unreachable
 from onward.server import children, models
 from onward.server.app import Parts
 from onward.server.database.tables import Checkpoint, Model
 from onward.server.jobs import requests
-from onward.server.models import documents, librarian, syncing
+from onward.server.models import documents, librarian, outputs, syncing
 from onward.server.problems import NotFound
 from onward.server.spec import JobRequest
 from tests.cli.conftest import AsJson, as_json, onward  # noqa: F401
@@ -216,6 +216,28 @@ def test_the_librarian_sees_what_jobs_save(parts: Parts, lab: Path) -> None:
     keeper.look()
     with parts.database.read() as session:
         assert [m["latest"]["step"] for m in models.list_models(session)[0]] == [20]
+
+
+def test_a_store_that_does_not_answer_is_not_asked_by_every_page(
+    parts: Parts, lab: Path, add: AddModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its problem is told at once for some seconds, then it is asked again."""
+    Output(lab / "out").save()
+    model = add("out")
+    asked: list[str] = []
+    opening = outputs.open_repository
+
+    def silent(store: Any) -> Any:
+        asked.append(store.url)
+        raise Unreachable("the store does not answer")
+
+    monkeypatch.setattr(outputs, "open_repository", silent)
+    for _ in range(3):
+        assert "does not answer" in models.model_document(*at(parts), model)["problem"]
+    assert len(asked) == 1
+    monkeypatch.setattr(outputs, "_SILENCE_S", 0.0)
+    monkeypatch.setattr(outputs, "open_repository", opening)
+    assert models.model_document(*at(parts), model)["problem"] == ""
 
 
 def _broken_log(folder: Path) -> None:

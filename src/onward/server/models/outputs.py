@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onward.errors import Missing
+from onward.errors import Missing, Unreachable
 from onward.repository import Repository, open_or_create, open_repository, record_key
 from onward.repository.documents import MAX_RECORD_BYTES, digest_of
 from onward.server.children import ask_child
@@ -25,12 +26,16 @@ from onward.stores import open_store
 _MOST_OPEN = 64
 _PATIENCE_S = 20.0
 _DEADLINE_S = 20.0
+_SILENCE_S = 10.0
+"""A store that did not answer is not asked again for so long: pages do not wait each time."""
 
 
 @dataclass(slots=True)
 class _Shelf:
     lock: threading.Lock = field(default_factory=threading.Lock)
     repository: Repository | None = None
+    failed: Unreachable | None = None
+    failed_at_s: float = 0.0
 
 
 _shelves: OrderedDict[str, _Shelf] = OrderedDict()
@@ -56,14 +61,19 @@ def opened(settings: Settings, database: Database, location: str) -> Iterator[Re
             do="try again in a moment",
         )
     try:
+        if shelf.failed is not None and time.monotonic() < shelf.failed_at_s + _SILENCE_S:
+            raise _again(shelf.failed)
         try:
+            shelf.failed = None
             if shelf.repository is None or not _is_same(shelf.repository):
                 store = open_store(place.url, deadline_s=_DEADLINE_S, environment=environment)
                 shelf.repository = open_repository(store)
             else:
                 shelf.repository.refresh()
             found = shelf.repository
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Unreachable):
+                shelf.failed, shelf.failed_at_s = error, time.monotonic()
             shelf.repository = None  # whatever was folded so far is not to be built on
             raise
         yield found
@@ -94,6 +104,10 @@ def open_to_change(settings: Settings, database: Database, location: str) -> Rep
     store = open_store(place.url, deadline_s=_DEADLINE_S, environment=environment)
     repository = open_repository(store)
     return open_or_create(store, single_writer=True) if place.single_writer else repository
+
+
+def _again(error: Unreachable) -> Unreachable:
+    return Unreachable(error.what, why=error.why, do=error.do)
 
 
 def _is_same(repository: Repository) -> bool:

@@ -112,7 +112,11 @@ def sync_from(database: Database, model: str, repository: Repository) -> Model:
         )
     fresh = [commit for id_, commit in history.commits.items() if id_ not in known]
     rows = _rows(model, repository, fresh)
-    summary = summary_of(repository)
+    is_billed = before is not None and not any(commit.finished for commit in fresh)
+    is_billed = is_billed and row.facts.get("audits") == _audits(history)
+    summary = summary_of(
+        repository, saved=row.facts.get("saved") if is_billed else _saved(repository)
+    )
     with database.write() as session:
         row = session.get_one(Model, model, with_for_update=True)
         if before is None:
@@ -133,8 +137,8 @@ def sync_from(database: Database, model: str, repository: Repository) -> Model:
         return row
 
 
-def summary_of(repository: Repository) -> dict[str, Any]:
-    """What lists show of a model, from its log and the manifests that tell what it cost."""
+def summary_of(repository: Repository, *, saved: dict[str, Any] | None) -> dict[str, Any]:
+    """What lists show of a model, from its log, beside what it saved."""
     history = repository.history
     latest, champion = history.latest(), history.commits.get(history.aliases.get(CHAMPION, ""))
     summary: dict[str, Any] = _storable(
@@ -147,7 +151,8 @@ def summary_of(repository: Repository) -> dict[str, Any]:
             "generation": history.generation,
             "claimed_by": history.who,
             "worst_forgetting": worst_forgetting(matrix_of(history)),
-            "saved": _saved(repository),
+            "saved": saved,
+            "audits": _audits(history),
         }
     )
     return summary
@@ -185,6 +190,10 @@ def tells_little(history: History) -> bool:
         return False
     sizes = [history.manifest_place(commit).size for commit in telling(found, history)]
     return sum(sizes) <= _MOST_BYTES
+
+
+def _audits(history: History) -> int:
+    return sum(map(len, history.audits.values()))
 
 
 def _saved(repository: Repository) -> dict[str, Any] | None:
@@ -296,7 +305,7 @@ def _brief(history: History, commit: Commit | None) -> dict[str, Any] | None:
 def _storable(value: Any) -> Any:
     """Texts without what PostgreSQL does not take: an output is written by whoever may."""
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
+        return value.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Mapping):
         return {_storable(str(key)): _storable(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
