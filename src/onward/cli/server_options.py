@@ -46,7 +46,8 @@ def status_of(state: str) -> int:
 def job_line(job: dict[str, Any]) -> str:
     """A job in one line: its id, its state, why."""
     reason = f": {job['reason']}" if job["reason"] else ""
-    return clean(f"{job['id']} {job['name']} is {shown_state(job)}{reason}")
+    verb = "has" if job["state"] in ("succeeded", "failed") else "is"
+    return clean(f"{job['id']} {job['name']} {verb} {shown_state(job)}{reason}")
 
 
 def shown_state(job: dict[str, Any]) -> str:

@@ -69,6 +69,8 @@ def submit(what: str, as_json: bool, server: str, watch: bool, **given: Any) -> 
                 write_json(job)
             return 0
         state = follow(client, job["id"], as_json=as_json)
+        if not as_json:
+            write_lines([job_line(client.job(job["id"]))])
         return status_of(state)
 
 

@@ -143,3 +143,24 @@ def test_a_log_is_shown_and_followed(house: House, onward: Onward) -> None:
     assert shown[0].stdout.splitlines() == [*lines[:-1], "red     open no more"]
     whole = json.loads(onward("logs", job, "--json").stdout)
     assert len(whole["lines"]) == 101
+
+
+def test_watching_ends_as_the_job_does(house: House, onward: Onward) -> None:
+    """Its log, then how it ended, as text and as the exit status."""
+    Path("train.py").write_text("pass")
+    shown: list[Result] = []
+    watching = threading.Thread(
+        target=lambda: shown.append(
+            onward("submit", "--watch", "train.py", "--output", "here:o", code=1)
+        )
+    )
+    watching.start()
+    wait_for(lambda: house.jobs() == 1)
+    (job,) = house.client.get("/api/v1/jobs").json()["items"]
+    attempt = house.attempt(job["id"])
+    attempt.prints("printed\n")
+    attempt.ends()
+    house.end(job["id"], "failed")
+    watching.join(20)
+    lines = shown[0].stdout.splitlines()
+    assert lines[1:] == ["printed", f"{job['id']} train has failed"]
