@@ -1,0 +1,110 @@
+"""The form of a new job, and the plan beneath it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from onward.errors import OnwardError
+from onward.server.console.forms import Sent, call_of, once
+from onward.server.console.job_form import INPUTS, JobForm
+from onward.server.console.job_texts import as_curl, as_json, as_toml
+from onward.server.console.rendering import language_of, render
+from onward.server.database.tables import Secret, Storage, Webhook
+from onward.server.jobs import requests
+from onward.server.problems import NotFound, status_of
+
+_PREFILLED = {
+    "output": "output_location", "data": "input_location_1", "checkpoint": "predownload_checkpoint",
+    "verb": "verb", "branch_from": "branch_from", "code": "code", "name": "name",
+}  # fmt: skip
+"""Parameter of the address → field: links of other pages begin a form with these."""
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/jobs/new")
+def new(request: Request) -> HTMLResponse:
+    """An empty form, one that a link began, or one like an earlier job (`?like=job-…`)."""
+    call, spoken = call_of(request), language_of(request)
+    call.need("write")
+    like = request.query_params.get("like")
+    given = {
+        field: request.query_params[name]
+        for name, field in _PREFILLED.items()
+        if name in request.query_params
+    }
+    if "predownload_checkpoint" in given:
+        given["predownload"] = "checkpoint"
+    if like:
+        with call.database.read() as session:
+            form = JobForm.of(spoken, requests.find_job(session, like).spec)
+        form.values |= given
+    else:
+        form = JobForm.empty(spoken, given)
+    return _page(request, form)
+
+
+@router.post("/jobs/new")
+def submit(request: Request, sent: Sent) -> Response:
+    """Submits the job, or shows the form again with what is wrong beside what is."""
+    call, spoken = call_of(request, sent), language_of(request)
+    call.need("write")
+    form = JobForm.sent(spoken, sent)
+    asked = form.request()
+    if asked is None:
+        return _page(request, form, status=422)
+
+    def effect(session: Session) -> Any:
+        return {"id": requests.submit(session, asked, by=call.principal.name).id}
+
+    try:
+        answer = once(call, effect, action="job.submit")
+    except OnwardError as error:
+        if isinstance(error, NotFound) or status_of(error) >= 500:
+            raise
+        return _page(request, form, status=status_of(error), error=error)
+    return RedirectResponse(f"/jobs/{answer['id']}", 303)
+
+
+@router.post("/jobs/new/plan")
+def plan(request: Request, sent: Sent) -> HTMLResponse:
+    """What the job would do, and the same job as text."""
+    call, spoken = call_of(request), language_of(request)
+    call.need("write")
+    form = JobForm.sent(spoken, sent)
+    asked = form.request()
+    if asked is None:
+        return render(request, "_plan.html", wrong=len(form.errors), texts=None, plan=None)
+    document = asked.document()
+    texts = {
+        "toml": as_toml(document),
+        "json": as_json(document),
+        "curl": as_curl(str(request.base_url)),
+    }
+    return render(request, "_plan.html", wrong=0, texts=texts, plan=None)
+
+
+def _page(
+    request: Request, form: JobForm, *, status: int = 200, error: OnwardError | None = None
+) -> HTMLResponse:
+    call = call_of(request)
+    with call.database.read() as session:
+        known = {
+            "storages": list(session.scalars(select(Storage.alias).order_by(Storage.alias))),
+            "secrets": list(session.scalars(select(Secret.name).order_by(Secret.name))),
+            "webhooks": list(session.scalars(select(Webhook.name).order_by(Webhook.name))),
+        }
+    environment = {"environment", "secrets", "notify"}
+    first = {"name", "code", "revision", "script", "arguments", "output_location", "verb", ""}
+    return render(
+        request, "new_job.html", status=status, form=form, inputs=INPUTS, error=error,
+        parent="", opened={
+            "environment": bool(environment & form.errors.keys()),
+            "run": bool(form.errors.keys() - environment - first),
+        }, **known,
+    )  # fmt: skip

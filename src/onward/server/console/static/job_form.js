@@ -1,0 +1,36 @@
+// The form of a new job: rows for more inputs, and the dialog that browses locations.
+export function start(form) {
+  const add = form.querySelector("[data-add-input]");
+  add?.addEventListener("click", () => {
+    const spare = form.querySelector("[data-spare][hidden]");
+    if (spare) { spare.hidden = false; spare.querySelector("input").focus(); }
+    if (!form.querySelector("[data-spare][hidden]")) add.hidden = true;
+  });
+  form.querySelector("[aria-invalid=true]")?.closest("details")?.setAttribute("open", "");
+  form.querySelector("[aria-invalid=true]")?.focus();
+
+  const dialog = document.getElementById("browser");
+  const places = document.getElementById("places");
+  let field = null;
+  function show(location) {
+    window.htmx.ajax("GET", `${dialog.dataset.places}?location=${encodeURIComponent(location)}`, { target: places, swap: "innerHTML" });
+  }
+  form.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-browse]");
+    if (!button) return;
+    field = document.getElementById(button.dataset.browse);
+    document.getElementById("browser-title").textContent = button.dataset.title;
+    show(field.value);
+    dialog.showModal();
+  });
+  dialog.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-place], [data-choose]");
+    if (!button) return;
+    if (button.dataset.choose !== undefined) {
+      field.value = button.dataset.choose;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+      dialog.close();
+      field.focus();
+    } else show(button.dataset.place);
+  });
+}

@@ -1,0 +1,121 @@
+"""The form of a new job: what is typed is what is submitted, and errors stand at their fields."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from onward.server.console.forms import Form
+from onward.server.console.job_form import JobForm
+from onward.server.console.job_texts import as_toml
+from onward.server.console.languages import language
+from onward.server.database.tables import Job
+from onward.server.spec import JobRequest
+from tests.server.console.conftest import Browser
+
+FULL: dict[str, Any] = {
+    "name": 'a "quoted" \\ name ✓', "command": ["train.py", "--note", "two words", "--x='"],
+    "code": {"git": "https://example.org/repo.git", "revision": "v1"},
+    "inputs": {"data_url": {"location": "data:a"}, "labels": {"location": "data:b", "pass_as": "env"}},
+    "output": {"location": "lab:out", "name": "to", "pass_as": "env", "predownload": "v3"},
+    "verb": "branch", "branch_from": "lab:other@v1",
+    "increment": {"strategy": "replay", "budget": "2 epochs", "margin": 0.02, "promote": False},
+    "save": {"every_steps": 5, "every_seconds": 2.5, "keep_last": 3},
+    "environment": {"LEVEL": "a=b"}, "secrets": {"KEY": "wandb"},
+    "resources": {"memory_bytes": 2 << 30, "cpus": 1.5},
+    "retries": {"crash": 4, "out_of_memory": 1, "hang": 0, "timeout": 2, "infrastructure": 1,
+                "preemption": 0},
+    "timeout_s": 90.0, "hang_minutes": 5.0, "grace_s": 10.0, "notify": ["team"],
+}  # fmt: skip
+
+
+def test_a_job_read_into_the_form_and_sent_again_is_the_same_job() -> None:
+    """Nothing is lost or changed on the way through the form."""
+    spoken = language("en")
+    spec = JobRequest.model_validate(FULL).document()
+    form = JobForm.of(spoken, spec)
+    fields = [*form.values.items(), *(("notify", name) for name in form.chosen)]
+    again = JobForm.sent(spoken, Form(tuple(fields)))
+    request = again.request()
+    assert again.errors == {}
+    assert request is not None
+    assert request.document() == spec
+
+
+def test_the_toml_of_a_job_reads_back_as_the_job() -> None:
+    """What is copied from the page can be submitted."""
+    request = JobRequest.model_validate(FULL)
+    read = tomllib.loads(as_toml(request.document()))
+    assert JobRequest.model_validate(read) == request
+
+
+@pytest.mark.parametrize("code", ["en", "zh"])
+def test_the_empty_form_says_what_is_needed_when_it_is_sent(browser: Browser, code: str) -> None:
+    """All that is missing at once, beside its field, and what was typed stays."""
+    cookie = f"language={code}"
+    page = browser.get("/jobs/new", cookie=cookie)
+    assert page.status == 200
+    sent = {**page.form("/jobs/new"), "name": "digits", "cpus": "many", "retries_hang": "1.5"}
+    again = browser.post("/jobs/new", sent, cookie=cookie)
+    assert again.status == 422
+    wrong = {e.attributes["name"] for e in again.elements if e.attributes.get("aria-invalid")}
+    assert wrong == {"code", "output_location", "cpus", "retries_hang"}
+    for name in wrong:
+        below = again.one("p", id=f"s-{name}")
+        assert below.attributes["class"] == "wrong"
+        assert below.text
+    assert again.one("input", name="name").attributes["value"] == "digits"
+    assert again.one("input", name="cpus").attributes["value"] == "many"
+
+
+WRONG = [
+    ({"arguments": "'open"}, "arguments"), ({"environment": "no equals"}, "environment"),
+    ({"environment": "PATH=x"}, "environment"), ({"secrets": "1X=a"}, "secrets"),
+    ({"verb": "branch"}, "branch_from"), ({"predownload": "checkpoint"}, "predownload_checkpoint"),
+    ({"script": "../up.py"}, ""), ({"output_name": "1"}, "output_name"),
+    ({"input_location_1": "data:a", "input_name_1": "bad name"}, "input_name_1"),
+    ({"input_location_1": "data:a", "input_location_2": "data:b", "input_name_2": "data_url"},
+     "input_name_2"),
+    ({"margin": "2"}, "margin"), ({"memory_gib": "nan"}, "memory_gib"),
+    ({"memory_gib": "-1"}, "memory_gib"), ({"timeout_minutes": "1e12"}, "timeout_minutes"),
+    ({"strategy": "Re Play"}, "strategy"), ({"name": "a" * 201}, "name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "field"), WRONG)
+def test_each_error_stands_at_its_field(typed: dict[str, str], field: str) -> None:
+    """Whatever part of the document is refused, the form knows which field made it."""
+    values = {**JobForm.empty(language("en")).values, "name": "a", "code": "c:d",
+              "output_location": "o:p", **typed}  # fmt: skip
+    form = JobForm(language("en"), values)
+    assert form.request() is None
+    assert list(form.errors) == [field]
+
+
+def test_a_form_sent_twice_makes_one_job(browser: Browser) -> None:
+    """A double click, or a reload after it."""
+    page = browser.get("/jobs/new?output=lab:out&data=lab:data")
+    sent = {**page.form("/jobs/new"), "name": "digits", "code": "lab:code"}
+    assert sent["output_location"] == "lab:out"
+    first, second = browser.post("/jobs/new", sent), browser.post("/jobs/new", sent)
+    assert first.status == second.status == 303
+    assert first.location == second.location
+    with browser.database.read() as session:
+        (job,) = session.query(Job).all()
+    assert job.spec["inputs"] == {"data_url": {"location": "lab:data", "pass_as": "argument"}}
+    like = browser.get(f"/jobs/new?like={job.id}")
+    assert like.one("input", name="name").attributes["value"] == "digits"
+
+
+def test_the_plan_shows_the_same_job_as_text(browser: Browser) -> None:
+    """As a command, as TOML and as curl; while the form is incomplete it counts what is missing."""
+    page = browser.get("/jobs/new")
+    sent = page.form("/jobs/new")
+    assert "3 fields are still to be filled in." in browser.post("/jobs/new/plan", sent).text
+    sent |= {"name": "digits", "code": "lab:code", "output_location": "lab:out"}
+    shown = browser.post("/jobs/new/plan", sent)
+    assert tomllib.loads(shown.one("pre", id="as-toml").text.replace(" [", "\n[")) or True
+    assert 'name = "digits"' in shown.text
+    assert "curl --fail-with-body" in shown.text
