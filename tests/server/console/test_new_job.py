@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from onward.server.console.forms import Form
 from onward.server.console.job_form import JobForm
-from onward.server.console.job_texts import as_toml
 from onward.server.console.languages import language
-from onward.server.database.tables import Job
+from onward.server.database.tables import Job, Storage
+from onward.server.jobs.writing import as_toml
 from onward.server.spec import JobRequest
 from tests.server.console.conftest import Browser
 
 FULL: dict[str, Any] = {
     "name": 'a "quoted" \\ name ✓', "command": ["train.py", "--note", "two words", "--x='"],
     "code": {"git": "https://example.org/repo.git", "revision": "v1"},
-    "inputs": {"data_url": {"location": "data:a"}, "labels": {"location": "data:b", "pass_as": "env"}},
+    "inputs": {"data_url": {"location": "data:a"},
+               "labels": {"location": "data:b", "pass_as": "env"}},
     "output": {"location": "lab:out", "name": "to", "pass_as": "env", "predownload": "v3"},
     "verb": "branch", "branch_from": "lab:other@v1",
-    "increment": {"strategy": "replay", "budget": "2 epochs", "margin": 0.02, "promote": False},
+    "increment": {"strategy": "er:200", "budget": "2 epochs", "margin": 0.02, "promote": False},
     "save": {"every_steps": 5, "every_seconds": 2.5, "keep_last": 3},
     "environment": {"LEVEL": "a=b"}, "secrets": {"KEY": "wandb"},
     "resources": {"memory_bytes": 2 << 30, "cpus": 1.5},
@@ -94,28 +96,71 @@ def test_each_error_stands_at_its_field(typed: dict[str, str], field: str) -> No
     assert list(form.errors) == [field]
 
 
-def test_a_form_sent_twice_makes_one_job(browser: Browser) -> None:
-    """A double click, or a reload after it."""
+@pytest.fixture
+def lab(browser: Browser, tmp_path: Path) -> Path:
+    """A storage with code and data, and room for an output."""
+    folder = tmp_path / "lab"
+    for name in ("code", "data"):
+        (folder / name).mkdir(parents=True)
+    (folder / "code" / "train.py").write_text("print(1)\n")
+    (folder / "data" / "a.txt").write_text("a")
+    with browser.database.write() as session:
+        session.add(
+            Storage(
+                alias="lab", url=str(folder), single_writer=False, environment={}, created_at=0.0,
+                created_by="test",
+            )
+        )  # fmt: skip
+    return folder
+
+
+def test_a_form_sent_twice_makes_one_job(browser: Browser, lab: Path) -> None:
+    """A double click, or a reload after it. Its code is pinned as it was the first time."""
     page = browser.get("/jobs/new?output=lab:out&data=lab:data")
     sent = {**page.form("/jobs/new"), "name": "digits", "code": "lab:code"}
     assert sent["output_location"] == "lab:out"
-    first, second = browser.post("/jobs/new", sent), browser.post("/jobs/new", sent)
+    first = browser.post("/jobs/new", sent)
+    (lab / "code" / "train.py").write_text("print(2)\n")
+    second = browser.post("/jobs/new", sent)
     assert first.status == second.status == 303
     assert first.location == second.location
     with browser.database.read() as session:
         (job,) = session.query(Job).all()
-    assert job.spec["inputs"] == {"data_url": {"location": "lab:data", "pass_as": "argument"}}
+    assert job.spec["inputs"] == {"data_url": {"location": "lab:data"}}
+    assert len(job.spec["code"]["digest"]) == 64
     like = browser.get(f"/jobs/new?like={job.id}")
     assert like.one("input", name="name").attributes["value"] == "digits"
 
 
-def test_the_plan_shows_the_same_job_as_text(browser: Browser) -> None:
-    """As a command, as TOML and as curl; while the form is incomplete it counts what is missing."""
+def test_the_plan_shows_what_would_happen_and_the_same_job_as_text(
+    browser: Browser, lab: Path
+) -> None:
+    """Live, from a dry run; while the form is incomplete it counts what is missing."""
     page = browser.get("/jobs/new")
     sent = page.form("/jobs/new")
     assert "3 fields are still to be filled in." in browser.post("/jobs/new/plan", sent).text
-    sent |= {"name": "digits", "code": "lab:code", "output_location": "lab:out"}
+    sent |= {"name": "digits", "code": "lab:code", "output_location": "lab:out",
+             "input_location_1": "lab:data"}  # fmt: skip
     shown = browser.post("/jobs/new/plan", sent)
-    assert tomllib.loads(shown.one("pre", id="as-toml").text.replace(" [", "\n[")) or True
-    assert 'name = "digits"' in shown.text
-    assert "curl --fail-with-body" in shown.text
+    assert "fresh" in shown.text
+    assert "1 file, 1 B" in shown.text
+    toml = shown.one("pre", id="as-toml")
+    text = "".join(part for part in toml.children if isinstance(part, str))
+    assert tomllib.loads(text)["output"]["location"] == "lab:out"
+    assert "Idempotency-Key" in shown.text
+    assert not (lab / "out").exists()
+    wrong = browser.post("/jobs/new/plan", {**sent, "output_location": "other:out"})
+    assert "other" in wrong.one("div", role="alert").text
+
+
+def test_locations_are_browsed_from_storages_down(browser: Browser, lab: Path) -> None:
+    """Storages, then folders; a place that is not there says so and shows the storages again."""
+    assert browser.get("/browse").one("button", data_place="lab:")
+    top = browser.get("/browse?location=lab:")
+    assert {e.attributes["data-choose"] for e in top.all("button") if "data-choose" in e.attributes}
+    inner = browser.get("/browse?location=lab:data")
+    assert inner.one("button", data_choose="lab:data/a.txt")
+    for location in ("lab:nowhere", "nobody:", "lab:../..", "lab:data/../../etc"):
+        missing = browser.get(f"/browse?location={location}")
+        assert missing.one("div", role="alert")
+        assert missing.one("button", data_place="lab:")

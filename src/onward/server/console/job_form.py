@@ -112,6 +112,8 @@ class JobForm:
         except ValidationError as error:
             for each in error.errors():
                 name = self._field_of(each["loc"], document)
+                if not name and self.errors:
+                    continue  # what is wrong between fields follows from what is wrong in one
                 self.errors.setdefault(name, self._message(each))
             return None
 

@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session
 
 from onward.jobs.states import TERMINAL_JOBS
 from onward.server.console.forms import Sent, call_of, once
-from onward.server.console.job_texts import as_curl, as_toml
 from onward.server.console.pages.jobs import progress_line, took, wishes
 from onward.server.console.rendering import is_partial, language_of, render
 from onward.server.console.telling import events_of, timeline
 from onward.server.database.tables import Job, Move
 from onward.server.jobs import requests
+from onward.server.jobs.going_on import Changes, continue_, retry
+from onward.server.jobs.writing import as_curl, as_toml
 from onward.server.problems import NotFound
 
 _ATTEMPTS_READ = 5
@@ -54,28 +55,36 @@ def job(request: Request, job_id: str) -> HTMLResponse:
     if is_partial(request):
         return render(request, "_job_live.html", **facts)
     return render(
-        request, "job.html", toml=as_toml(found.spec), curl=as_curl(str(request.base_url)), **facts
+        request,
+        "job.html",
+        toml=as_toml(found.spec),
+        curl=as_curl(found.spec, str(request.base_url)),
+        **facts,
     )
 
 
 @router.post("/jobs/{job_id}/{action}")
 def act(request: Request, job_id: str, action: str, sent: Sent) -> Response:
-    """Pause, resume, stop or cancel, then the page again."""
+    """Pause, resume, stop or cancel, then the page again; retry and continue make a new job."""
     call = call_of(request, sent)
     call.need("write")
-    if action not in ("pause", "resume", "stop", "cancel"):
+    if action not in ("pause", "resume", "stop", "cancel", "retry", "continue"):
         raise NotFound(f"a job cannot {action[:40]!r}")
 
     def effect(session: Session) -> Any:
         found = requests.find_job(session, job_id)
+        if action == "retry":
+            return {"id": retry(session, found, by=call.principal.name).id}
+        if action == "continue":
+            return {"id": continue_(session, found, Changes(), by=call.principal.name).id}
         if action == "resume":
             requests.resume(session, found, by=call.principal.name)
         else:
             requests.ask(session, found, action, by=call.principal.name)
         return {"id": job_id}
 
-    once(call, effect, action=f"job.{action}")
-    return RedirectResponse(f"/jobs/{job_id}", 303)
+    answer = once(call, effect, action=f"job.{action}")
+    return RedirectResponse(f"/jobs/{answer['id']}", 303)
 
 
 def actions(job: Job) -> set[str]:

@@ -10,12 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from onward.errors import OnwardError
+from onward.server import planning
 from onward.server.console.forms import Sent, call_of, once
 from onward.server.console.job_form import INPUTS, JobForm
-from onward.server.console.job_texts import as_curl, as_json, as_toml
 from onward.server.console.rendering import language_of, render
 from onward.server.database.tables import Secret, Storage, Webhook
 from onward.server.jobs import requests
+from onward.server.jobs.submitting import prepared
 from onward.server.problems import NotFound, status_of
 
 _PREFILLED = {
@@ -58,11 +59,14 @@ def submit(request: Request, sent: Sent) -> Response:
     asked = form.request()
     if asked is None:
         return _page(request, form, status=422)
-
-    def effect(session: Session) -> Any:
-        return {"id": requests.submit(session, asked, by=call.principal.name).id}
-
+    by = call.principal.name
     try:
+        again = call.answered()
+        job = asked if again is not None else prepared(call.settings, call.database, asked, by=by)
+
+        def effect(session: Session) -> Any:
+            return {"id": requests.submit(session, job, by=by).id}
+
         answer = once(call, effect, action="job.submit")
     except OnwardError as error:
         if isinstance(error, NotFound) or status_of(error) >= 500:
@@ -79,14 +83,12 @@ def plan(request: Request, sent: Sent) -> HTMLResponse:
     form = JobForm.sent(spoken, sent)
     asked = form.request()
     if asked is None:
-        return render(request, "_plan.html", wrong=len(form.errors), texts=None, plan=None)
-    document = asked.document()
-    texts = {
-        "toml": as_toml(document),
-        "json": as_json(document),
-        "curl": as_curl(str(request.base_url)),
-    }
-    return render(request, "_plan.html", wrong=0, texts=texts, plan=None)
+        return render(request, "_plan.html", wrong=len(form.errors))
+    found = planning.plan(
+        call.settings, call.database, asked, address=str(request.base_url).rstrip("/")
+    )
+    shown = {name: found[name] for name in ("plan", "problem", "budget", "command", "toml", "curl")}
+    return render(request, "_plan.html", wrong=0, **shown)
 
 
 def _page(

@@ -42,6 +42,8 @@ function prepare(root) {
       }
 }
 
+document.addEventListener("toast", (event) => toast(event.detail));
+
 // A form that was sent is not sent again by a second click (its key makes that harmless anyway).
 document.addEventListener("submit", (event) => {
   if (event.defaultPrevented || event.target.method === "dialog") return;

@@ -12,8 +12,9 @@ export function start(form) {
   const dialog = document.getElementById("browser");
   const places = document.getElementById("places");
   let field = null;
-  function show(location) {
-    window.htmx.ajax("GET", `${dialog.dataset.places}?location=${encodeURIComponent(location)}`, { target: places, swap: "innerHTML" });
+  function show(location, cursor = "") {
+    const query = new URLSearchParams({ location, cursor });
+    window.htmx.ajax("GET", `${dialog.dataset.places}?${query}`, { target: places });
   }
   form.addEventListener("click", (event) => {
     const button = event.target.closest("[data-browse]");
@@ -31,6 +32,6 @@ export function start(form) {
       field.dispatchEvent(new Event("input", { bubbles: true }));
       dialog.close();
       field.focus();
-    } else show(button.dataset.place);
+    } else show(button.dataset.place, button.dataset.cursor ?? "");
   });
 }
