@@ -96,7 +96,7 @@ def _page(
 ) -> HTMLResponse:
     call = call_of(request)
     with call.database.read() as session:
-        known = {
+        known: dict[str, Any] = {
             "storages": list(session.scalars(select(Storage.alias).order_by(Storage.alias))),
             "secrets": list(session.scalars(select(Secret.name).order_by(Secret.name))),
             "webhooks": list(session.scalars(select(Webhook.name).order_by(Webhook.name))),
