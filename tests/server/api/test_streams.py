@@ -9,10 +9,12 @@ from typing import Any
 from urllib.parse import urlparse
 
 import httpx2
+import pytest
 from sqlalchemy import select
 
 from onward.server.api import event_stream
 from onward.server.database.tables import Token
+from onward.server.jobs.watching import JobWatcher
 from onward.server.logs import following
 from onward.server.security.tokens import digest_of
 from tests.server.api.house import House, events_of, wait_for
@@ -160,6 +162,43 @@ def test_events_and_points_are_followed(house: House) -> None:
             data = next(events_of(answer.iter_lines()))[2]
             assert [point["step"] for point in data["points"]] == [1, 2, 3]
             assert data["points"][0]["metrics"] == {"loss": 1.0}
+
+
+def test_a_stream_without_news_says_that_it_is_there(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job that waits for long, too: a client takes silence for a broken connection."""
+    monkeypatch.setattr(following, "HEARTBEAT_S", 0.2)
+    job = house.job()
+    with house.served() as client:
+        for kind in ("log/follow", "follow", "metrics/follow"):
+            with client.stream("GET", f"/api/v1/jobs/{job}/{kind}") as answer:
+                lines = answer.iter_lines()
+                assert any(line == ": still here" for line in lines)
+                assert any(line == ": still here" for line in lines)
+        house.attempt(job).prints("one\n")
+        with client.stream("GET", f"/api/v1/jobs/{job}/log/follow") as answer:
+            assert any(line == ": still here" for line in answer.iter_lines())
+
+
+def test_who_waits_hears_when_the_database_fails(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for good; whoever waits next looks again."""
+    job = house.job()
+
+    def fails(watcher: JobWatcher, ids: list[str]) -> dict[str, Any]:
+        raise OSError("the disk is gone")
+
+    async def waits() -> None:
+        watcher = JobWatcher(house.database)
+        with monkeypatch.context() as patch:
+            patch.setattr(JobWatcher, "_glimpses", fails)
+            with pytest.raises(OSError, match="gone"):
+                await watcher.changed(job, None)
+        assert (await watcher.changed(job, None)).state == "queued"
+
+    asyncio.run(waits())
 
 
 def test_a_file_that_is_none_is_told_as_a_problem(house: House) -> None:

@@ -18,6 +18,7 @@ from onward.server.api.event_stream import DOCUMENTED, EventStream
 from onward.server.api.parameters import AttemptNumber, JobId, Place
 from onward.server.jobs.requests import find_job
 from onward.server.jobs.watching import Glimpse
+from onward.server.logs import following
 from onward.server.logs.messages import message
 from onward.server.logs.streams import Streams
 
@@ -78,7 +79,11 @@ async def follow_job(request: Request, job_id: JobId, call: Caller) -> Response:
     async def source() -> AsyncIterator[bytes]:
         seen = None
         while seen is None or not seen.ended:
-            seen = await streams.jobs.changed(job_id, seen)
+            changed = await streams.jobs.changed_within(job_id, seen, following.HEARTBEAT_S)
+            if changed is None:
+                yield following.HEARTBEAT
+                continue
+            seen = changed
             document = await run_sync(_job, call, job_id)
             yield message("job", document)
         yield message("end", {"state": seen.state})

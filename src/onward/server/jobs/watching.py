@@ -36,6 +36,7 @@ class _Watched:
     watchers: int = 0
     seen: Glimpse | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    failed: Exception | None = None
 
 
 class JobWatcher:
@@ -55,6 +56,8 @@ class JobWatcher:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._look())
             while watched.seen is None or watched.seen == known:
+                if watched.failed is not None:
+                    raise watched.failed
                 await watched.changed.wait()
             return watched.seen
         finally:
@@ -62,7 +65,26 @@ class JobWatcher:
             if not watched.watchers and self._jobs.get(job_id) is watched:
                 del self._jobs[job_id]
 
+    async def changed_within(
+        self, job_id: str, known: Glimpse | None, timeout_s: float
+    ) -> Glimpse | None:
+        """The same, or None after that time."""
+        try:
+            return await asyncio.wait_for(self.changed(job_id, known), timeout_s)
+        except TimeoutError:
+            return None
+
     async def _look(self) -> None:
+        try:
+            await self._look_on()
+        except Exception as error:
+            # Who waits must hear of it, or would wait for good. The next one to wait looks again.
+            waiting, self._jobs = self._jobs, {}
+            for watched in waiting.values():
+                watched.failed = error
+                watched.changed.set()
+
+    async def _look_on(self) -> None:
         self._limiter = self._limiter or CapacityLimiter(1)
         while self._jobs:
             for job_id, found in (

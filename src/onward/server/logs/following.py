@@ -17,12 +17,13 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 TICK_S = 0.2
-_BEAT_TICKS = 50
 _CHUNK = 128 << 10
 _CHUNKS_A_TICK = 32
 _KEPT = 2 << 20
 
 HEARTBEAT = b": still here\n\n"
+HEARTBEAT_S = 10.0
+"""Who is sent nothing else is sent this so often: a connection that is gone is noticed by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Followed:
             while not self._ended:
                 changed = await run_sync(self._advance, limiter=self._limiter)
                 ticks += 1
-                if ticks % _BEAT_TICKS == 0:
+                if ticks % round(HEARTBEAT_S / TICK_S) == 0:
                     self._beats += 1
                     changed = True
                 if changed:

@@ -20,6 +20,7 @@ from onward.jobs.states import TERMINAL_ATTEMPTS
 from onward.server.database import Database
 from onward.server.database.tables import Attempt
 from onward.server.jobs.watching import Glimpse, JobWatcher
+from onward.server.logs import following
 from onward.server.logs.finding import Place, find_place, place_after
 from onward.server.logs.following import Followed
 from onward.server.logs.messages import message, reader_of, start_of
@@ -86,7 +87,10 @@ class Streams:
             # The next attempt, or the end of the job.
             number = place.number if place is not None else 0
             while seen is None or not (seen.ended or seen.generation > number):
-                seen = await self.jobs.changed(job_id, seen)
+                changed = await self.jobs.changed_within(job_id, seen, following.HEARTBEAT_S)
+                if changed is None:
+                    yield following.HEARTBEAT
+                seen = changed or seen
             if seen.generation <= number:
                 break  # it has ended, and this was its last attempt
             place = await self._run(self._after, job_id, number)
