@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from onward.data.items import Items
 from onward.errors import OnwardError, UnknownCheckpoint, Unreachable
 from onward.server import children, models
 from onward.server.app import Parts
-from onward.server.database.tables import Checkpoint, Model
+from onward.server.database.tables import Attempt, Checkpoint, Model
 from onward.server.jobs import requests
 from onward.server.models import documents, librarian, outputs, syncing
 from onward.server.problems import NotFound
@@ -139,6 +140,40 @@ def test_a_checkpoint_tells_what_trained_it(parts: Parts, lab: Path, add: AddMod
     assert [tensor["path"] for tensor in found["tensors"]] == ["model/w"]
     with pytest.raises(UnknownCheckpoint):
         models.checkpoint_document(*at(parts), add("seeded"), "v9")
+
+
+@pytest.mark.parametrize("known_by", ["outcome", "time"])
+def test_a_checkpoint_names_the_job_and_the_code_that_trained_it(
+    parts: Parts, lab: Path, add: AddModel, known_by: str
+) -> None:
+    """By what its attempt reported, and while that runs by its time. Others stay out of it."""
+    commit = Output(lab / "out").save()
+    at_s = datetime.fromisoformat(commit.time).timestamp()
+    request = JobRequest.model_validate(
+        {
+            "name": "the trainer", "command": ["train.py"],
+            "code": {"digest": "0" * 64, "source": "lab:code"}, "output": {"location": "lab:out"},
+        }
+    )  # fmt: skip
+    told = {"checkpoints": [{"checkpoint": commit.checkpoint}]}
+    ran = at_s - 60 if known_by == "time" else at_s + 3600
+    with parts.database.write() as session:
+        jobs = [requests.submit(session, request, by="test").id for _ in range(2)]
+        for number, (job, began, outcome) in enumerate(
+            [
+                (jobs[0], ran, told if known_by == "outcome" else {}),
+                (jobs[1], at_s + 7200, {}),
+            ]
+        ):
+            session.add(
+                Attempt(
+                    id=f"att-{number}", job=job, number=1, state="running", engine="none",
+                    created_at=began, running_at=began, version=1, outcome=outcome,
+                )
+            )  # fmt: skip
+    trained_by = models.checkpoint_document(*at(parts), add("out"), "latest")["trained_by"]
+    assert (trained_by["job"], trained_by["job_name"]) == (jobs[0], "the trainer")
+    assert trained_by["code"] == {"digest": "0" * 64, "source": "lab:code"}
 
 
 def test_the_index_follows_the_log(parts: Parts, lab: Path, add: AddModel) -> None:

@@ -38,6 +38,8 @@ _MOST_TENSORS = 2000
 _SMALL_BYTES = 8 << 20
 """Of a manifest that is read here; parsing takes a dozen times as much memory."""
 _NAMES_SHOWN = 200
+_CLOCK_S = 1.0
+"""Records bear whole seconds."""
 _VERIFY_S = 3600.0
 _LOOK_S = 60.0
 
@@ -339,8 +341,8 @@ def _trained_by(session: Session, location: str, checkpoint: str, time: str) -> 
         told = attempt.outcome.get("outcome", attempt.outcome).get("checkpoints") or []
         named = any(isinstance(c, dict) and c.get("checkpoint") == checkpoint for c in told)
         ran = (
-            at is not None and (attempt.running_at or 0) <= at
-            and (attempt.ended_at is None or at <= attempt.ended_at)
+            at is not None and (attempt.running_at or 0) - _CLOCK_S <= at
+            and (attempt.ended_at is None or at <= attempt.ended_at + _CLOCK_S)
         )  # fmt: skip
         if named or ran:
             code = spec.get("code", {})
