@@ -9,6 +9,16 @@ export function start(form) {
   form.querySelector("[aria-invalid=true]")?.closest("details")?.setAttribute("open", "");
   form.querySelector("[aria-invalid=true]")?.focus();
 
+  // The plan follows what is typed, a moment after the last key.
+  const plan = document.getElementById("plan");
+  let waiting = 0;
+  function look() {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => window.htmx.trigger(plan, "refresh"), 500);
+  }
+  form.addEventListener("input", look);
+  form.addEventListener("change", look);
+
   const dialog = document.getElementById("browser");
   const places = document.getElementById("places");
   let field = null;
