@@ -136,8 +136,10 @@ def test_every_change_sent_twice_has_one_effect(
         other = client.request(method, base + path + "?x=1", json=body, headers=headers)
         assert other.status_code == 422
     with parts.database.read() as session:
-        actions = list(session.scalars(select(Audit.action).where(Audit.action.like("model.%"))))
-    assert len(actions) == 8
+        noted = list(session.scalars(select(Audit).where(Audit.action.like("model.%"))))
+    assert len(noted) == 8
+    assert all(each.object.startswith("lab:digits") for each in noted)
+    assert noted[0].object.endswith(next(iter(digits.repository.history.commits)))
 
 
 def test_a_server_that_died_in_between_goes_on_with_the_same_request(

@@ -77,7 +77,8 @@ def decide(settings: Settings, database: Database, model: str, wanted: Change) -
             intent |= {"checkpoint": id_}
         case _:
             raise UsageError(f"there is no change {wanted.kind!r}", do=f"one of {', '.join(KINDS)}")
-    return intent
+    about = " ".join(part for part in (intent["name"], intent["checkpoint"]) if part)
+    return {**intent, "id": f"{location} {about}".strip()}
 
 
 def carry_out(settings: Settings, database: Database, intent: dict[str, Any]) -> dict[str, Any]:
