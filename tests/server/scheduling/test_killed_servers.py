@@ -17,10 +17,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from onward.jobs.process_table import stat_facts
 from onward.jobs.states import ATTEMPT_MOVES, JOB_MOVES, TERMINAL_ATTEMPTS, TERMINAL_JOBS
 from tests.server.scheduling.scripts import COMMITTING, COUNTING
 from tests.server.scheduling.workshop import Workshop
@@ -56,9 +56,8 @@ class Lives:
         self.wait()
 
     def is_alive(self) -> bool:
-        return Path(f"/proc/{self.pid}/stat").exists() and (
-            Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        )
+        facts = stat_facts(self.pid)
+        return facts is not None and facts[0] != "Z"
 
     def wait(self) -> None:
         """Until the server has ended."""
