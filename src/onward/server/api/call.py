@@ -49,17 +49,18 @@ class Call:
 
     def once(
         self, effect: Callable[[Session], Any], *, action: str, status: int = 200,
-        only_now: Callable[[], dict[str, Any]] | None = None,
+        only_now: Callable[[], dict[str, Any]] | None = None, about: str = "",
     ) -> JSONResponse:  # fmt: skip
         """Runs `effect` in one transaction, with the audit entry and the answer that a repeated
         request gets. `effect` returns plain JSON values and touches nothing but the database.
 
         The same key with the same request is answered as before; with another one, `KeyReused`.
         `only_now` adds what is shown once and stored nowhere: a repeated request does not get it.
+        `about` names the thing for the audit log where the answer does not.
         """
         for left in reversed(range(_TRIES)):
             try:
-                answer = self._once(effect, action=action, status=status)
+                answer = self._once(effect, action=action, status=status, about=about)
                 if only_now is not None and REPLAYED not in answer.headers:
                     body = json.loads(bytes(answer.body))
                     return JSONResponse({**body, **only_now()}, status)
@@ -73,11 +74,13 @@ class Call:
                     raise
         raise AssertionError("unreachable")
 
-    def _once(self, effect: Callable[[Session], Any], *, action: str, status: int) -> JSONResponse:
+    def _once(
+        self, effect: Callable[[Session], Any], *, action: str, status: int, about: str
+    ) -> JSONResponse:
         if self.key is None:
             with self.database.write() as session:
                 body = effect(session)
-                self.note(session, action, body)
+                self.note(session, action, body, about=about)
             return JSONResponse(body, status)
         place = {"token": self.principal.token, "key": self.key}
         try:
@@ -94,7 +97,7 @@ class Call:
                     )
                 )  # fmt: skip
                 body = effect(session)
-                self.note(session, action, body)
+                self.note(session, action, body, about=about)
                 session.execute(
                     update(Answer)
                     .where(*(getattr(Answer, name) == value for name, value in place.items()))
@@ -117,12 +120,11 @@ class Call:
             before = session.get(Answer, (self.principal.token, self.key))
         return self._again(before) if before is not None else None
 
-    def note(self, session: Session, action: str, body: Any) -> None:
-        """Adds an entry to the audit log."""
-        name = body.get("id") or body.get("name") or "" if isinstance(body, dict) else ""
+    def note(self, session: Session, action: str, body: Any, *, about: str = "") -> None:
+        """Adds an entry to the audit log, about what `body` names if nothing is said."""
         session.add(
             Audit(
-                at=now_s(), by=self.principal.name, action=action, object=str(name),
+                at=now_s(), by=self.principal.name, action=action, object=about or named_by(body),
                 remote=self.remote, detail={},
             )
         )  # fmt: skip
@@ -140,6 +142,20 @@ class Call:
                 do="send it again in a moment, with the same key",
             )
         return JSONResponse(before.body["answer"], before.status, {REPLAYED: "true"})
+
+
+def named_by(body: Any) -> str:
+    """What an answer or an intent is about: an id, or several, or what stands for one."""
+    if not isinstance(body, dict):
+        return ""
+    if "results" in body:
+        return " ".join(each["id"] for each in body["results"] if each["problem"] is None)
+    if "jobs" in body:
+        return " ".join(body["jobs"])
+    if "model" in body:
+        parts = (body["model"], body.get("checkpoint", ""), body.get("name", ""))
+        return " ".join(part for part in parts if part)
+    return str(body.get("id") or body.get("digest") or body.get("name") or "")
 
 
 async def _call(

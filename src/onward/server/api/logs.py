@@ -194,7 +194,7 @@ def cut(job_id: JobId, body: CutRequest, call: Caller) -> JSONResponse:
         # Beside the database, but harmless twice: what is freed is free.
         return {"attempt": place.number, "begin": give_back(place.folder, body.keep_bytes)}
 
-    return call.once(effect, action="log.cut")
+    return call.once(effect, action="log.cut", about=job_id)
 
 
 def _find(call: Call, job_id: str, attempt: int | None) -> Folder | None:

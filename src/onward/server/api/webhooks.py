@@ -112,7 +112,7 @@ def test(name: WebhookName, call: Caller) -> JSONResponse:
         lambda session: registry.delivery_document(
             registry.send_test(session, name, by=call.principal.name)
         ),
-        action="webhook.test", status=202,
+        action="webhook.test", status=202, about=name,
     )  # fmt: skip
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from onward.engines.base import EVENTS
+from onward.errors import Damaged
 from onward.server.console.languages import Language
 from onward.server.console.words import TONES
 from onward.server.database.tables import Attempt, Move
+from onward.server.logs.plain_files import open_plain
 
 _HEAD_BYTES, _TAIL_BYTES = 256 << 10, 512 << 10
 _MOST_ENTRIES = 200
@@ -33,7 +35,10 @@ class Entry:
 def events_of(folder: Path) -> list[dict[str, Any]]:
     """What an attempt told: the beginning and the end, where there is very much of it."""
     try:
-        with (folder / EVENTS).open("rb") as file:
+        found_fd = open_plain(folder / EVENTS)
+        if found_fd is None:
+            return []
+        with open(found_fd, "rb") as file:
             head = file.read(_HEAD_BYTES)
             size = file.seek(0, 2)
             tail = b""
@@ -43,15 +48,15 @@ def events_of(folder: Path) -> list[dict[str, Any]]:
                 if size > _HEAD_BYTES + _TAIL_BYTES:
                     tail = tail.partition(b"\n")[2]
                     head = head.rpartition(b"\n")[0] + b"\n"
-    except OSError:
-        return []  # it has told nothing yet
+    except (OSError, Damaged):
+        return []  # a page shows what it can
     found = []
     for line in (head + tail).split(b"\n")[:-1]:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # what a page shows is no truth; who decides reads them itself
-        if isinstance(event, dict) and isinstance(event.get("at"), int | float):
+        if isinstance(event, dict) and _is_time(event.get("at")):
             found.append(event)
     return found
 
@@ -124,4 +129,9 @@ def _transfer(
 
 
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value == value else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value < 2**63 else 0
+
+
+def _is_time(value: Any) -> bool:
+    # Not a year that no calendar has, nor infinity: JSON as Python reads it has both.
+    return isinstance(value, int | float) and 0 <= value < 2**37

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -59,7 +60,9 @@ class Login:
 
     async def sign_out(self, request: Request) -> Response:
         """The session ends here, whatever the browser keeps."""
-        await run_in_threadpool(self._close, request.cookies.get(self.cookie, ""))
+        cookie = request.cookies.get(self.cookie, "")
+        remote = request.client.host if request.client else ""
+        await run_in_threadpool(self._close, cookie, request.state.principal, remote)
         answer = RedirectResponse("/", 303)
         answer.delete_cookie(self.cookie, path="/")
         return answer
@@ -67,22 +70,23 @@ class Login:
     def _open(self, principal: Principal, remote: str) -> str:
         with self.database.write() as session:
             cookie, _ = open_session(session, principal.token, lifetime_s=self.settings.session_s)
-            session.add(
-                Audit(
-                    at=now_s(),
-                    by=principal.name,
-                    action="login",
-                    object="",
-                    remote=remote,
-                    detail={},
-                )
-            )
+            _note(session, "login", principal, remote)
         return cookie
 
-    def _close(self, cookie: str) -> None:
+    def _close(self, cookie: str, principal: Principal, remote: str) -> None:
         with self.database.write() as session:
             close_session(session, cookie)
+            _note(session, "logout", principal, remote)
         self.principals.forget()
+
+
+def _note(session: Session, action: str, principal: Principal, remote: str) -> None:
+    session.add(
+        Audit(
+            at=now_s(), by=principal.name, action=action, object=principal.token, remote=remote,
+            detail={},
+        )
+    )  # fmt: skip
 
 
 async def form_fields(request: Request) -> dict[str, list[str]] | None:

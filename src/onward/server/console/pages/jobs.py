@@ -17,6 +17,7 @@ from onward.server.console.rendering import is_partial, language_of, render
 from onward.server.database.tables import Job, Storage
 from onward.server.jobs import requests
 from onward.server.names import now_s
+from onward.server.problems import NotFound
 
 _PAGE = 50
 
@@ -60,6 +61,8 @@ def many(request: Request, sent: Sent) -> Response:
     call = call_of(request, sent)
     call.need("write")
     action = sent.get("action")
+    if action not in ("pause", "resume", "stop", "cancel"):
+        raise NotFound(f"jobs cannot {action[:40]!r}")
 
     def effect(session: Session) -> Any:
         asked = []
@@ -68,16 +71,14 @@ def many(request: Request, sent: Sent) -> Response:
                 job = requests.find_job(session, job_id)
                 if action == "resume":
                     requests.resume(session, job, by=call.principal.name)
-                elif action in ("pause", "stop", "cancel"):
-                    requests.ask(session, job, action, by=call.principal.name)
                 else:
-                    continue
+                    requests.ask(session, job, action, by=call.principal.name)
             except OnwardError:
                 continue  # the count tells; the list shows each as it is
             asked.append(job_id)
         return {"jobs": asked}
 
-    answer = once(call, effect, action=f"job.{action[:20]}")
+    answer = once(call, effect, action=f"job.bulk.{action}")
     back = local(sent.get("back"))
     return RedirectResponse(f"{back}{'&' if '?' in back else '?'}done={len(answer['jobs'])}", 303)
 
