@@ -152,9 +152,6 @@ def named_by(body: Any) -> str:
         return " ".join(each["id"] for each in body["results"] if each["problem"] is None)
     if "jobs" in body:
         return " ".join(body["jobs"])
-    if "model" in body:
-        parts = (body["model"], body.get("checkpoint", ""), body.get("name", ""))
-        return " ".join(part for part in parts if part)
     return str(body.get("id") or body.get("digest") or body.get("name") or "")
 
 
