@@ -3,8 +3,10 @@
 Reads one command a line, `POINT` or `-`: starts a server in a process of its own (a fork of this
 one, which has imported everything), and says its number. The server is the real one: the product
 knows nothing of this. It ends itself by SIGKILL when it passes the point of that number, counted
-from its start; points are right before and right after each commit, and before and after each call
-of the engine that changes something. When it has ended, the line `ended STATUS POINTS` follows.
+from its start; points are right before and right after each commit of the scheduler, and before and
+after each call of the engine that changes something (threads that keep indexes and send messages
+commit as well, at every start, and would be all that ever dies). When it has ended, the line
+`ended STATUS POINTS` follows.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,8 @@ class Points:
         self._told = told
 
     def here(self, *_: Any) -> None:
+        if threading.current_thread().name != "onward-scheduler":
+            return
         self.passed += 1
         os.pwrite(self._told, b"%-20d" % self.passed, 0)
         if self.passed == self._die_at:
