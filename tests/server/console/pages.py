@@ -94,7 +94,10 @@ class Page:
 
     def form(self, action: str) -> dict[str, Any]:
         """What the form that goes to `action` sends if nobody touches it (no button)."""
-        form = next(each for each in self.all("form") if each.attributes.get("action") == action)
+        form = next(
+            each for each in self.all("form")
+            if each.attributes.get("action", "").partition("#")[0] == action
+        )  # fmt: skip
         found: dict[str, Any] = {}
         for each in form.walk():
             name = each.attributes.get("name")

@@ -11,6 +11,9 @@ from fastapi import APIRouter
 def pages() -> list[APIRouter]:
     """The routers of every page, static files among them."""
     from onward.server.console import assets
-    from onward.server.console.pages import browse, job, jobs, look, new_job
+    from onward.server.console.pages import browse, job, jobs, look, new_job, settings
 
-    return [assets.router, jobs.router, new_job.router, browse.router, job.router, look.router]
+    return [
+        assets.router, jobs.router, new_job.router, browse.router, job.router, look.router,
+        settings.router,
+    ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from onward.server.api.call import Call
+from onward.server.console.languages import Language
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,23 @@ def call_of(request: Request, sent: Form | None = None) -> Call:
 def once(call: Call, effect: Callable[[Session], Any], *, action: str) -> Any:
     """As `Call.once`; returns the answer itself, the same one again for a form sent twice."""
     return json.loads(bytes(call.once(effect, action=action).body))
+
+
+def wrong(spoken: Language, error: Mapping[str, Any]) -> str:
+    """What pydantic found wrong with a field, in the viewer's language where it is common."""
+    t, kind = spoken.t, error["type"]
+    facts = error.get("ctx") or {}
+    if kind in ("missing", "string_too_short", "too_short"):
+        return t("This is needed.")
+    if kind in ("string_too_long", "too_long"):
+        return t("This is too long.")
+    if kind == "string_pattern_mismatch":
+        return t("This has characters that are not allowed here.")
+    if kind in ("greater_than_equal", "greater_than"):
+        return t("At least {least}.", least=facts.get("ge", facts.get("gt", "")))
+    if kind in ("less_than_equal", "less_than"):
+        return t("At most {most}.", most=facts.get("le", facts.get("lt", "")))
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def local(target: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from onward.server.console.forms import Form
+from onward.server.console.forms import Form, wrong
 from onward.server.console.languages import Language
 from onward.server.spec import JobRequest
 
@@ -114,7 +114,7 @@ class JobForm:
                 name = self._field_of(each["loc"], document)
                 if not name and self.errors:
                     continue  # what is wrong between fields follows from what is wrong in one
-                self.errors.setdefault(name, self._message(each))
+                self.errors.setdefault(name, wrong(self.spoken, each))
             return None
 
     def _document(self) -> dict[str, Any]:
@@ -218,21 +218,6 @@ class JobForm:
             if path[:length] in _PLACES:
                 return _PLACES[path[:length]]
         return ""
-
-    def _message(self, error: Any) -> str:
-        t, kind = self.spoken.t, error["type"]
-        facts = error.get("ctx") or {}
-        if kind in ("missing", "string_too_short", "too_short"):
-            return t("This is needed.")
-        if kind in ("string_too_long", "too_long"):
-            return t("This is too long.")
-        if kind == "string_pattern_mismatch":
-            return t("This has characters that are not allowed here.")
-        if kind in ("greater_than_equal", "greater_than"):
-            return t("At least {least}.", least=facts.get("ge", facts.get("gt", "")))
-        if kind in ("less_than_equal", "less_than"):
-            return t("At most {most}.", most=facts.get("le", facts.get("lt", "")))
-        return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _finite(text: str) -> float:

@@ -95,7 +95,10 @@ def theme_of(request: Request) -> str:
 
 
 def here(request: Request) -> str:
-    """The path and query of the page, to come back to."""
+    """The path and query of the page, to come back to; a form's answer names the page it shows."""
+    named = getattr(request.state, "here", None)
+    if named is not None:
+        return str(named)
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
