@@ -28,6 +28,15 @@ CHANGES_NOTHING = {
 }
 """Looks, or is kept in the viewer's own browser."""
 CONSOLE = {("POST", path) for path in ("/jobs/{job_id}/{action}", "/jobs/many", "/jobs/new")}
+CONSOLE |= {
+    ("POST", f"/settings/{path}")
+    for path in (
+        "storages", "storages/{alias}/remove", "tokens", "tokens/{token_id}/revoke", "secrets",
+        "secrets/{name}/delete", "webhooks", "webhooks/{name}/{action}",
+        "schedules/{schedule_id}/{action}",
+    )
+}  # fmt: skip
+"""Their entries are held to in tests/server/console/test_settings_pages.py."""
 KEEPS_NO_ANSWER = {"/api/v1/secrets/{name}"}
 """The value must stay out of the database; each request is an entry of its own."""
 
