@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,3 +104,19 @@ def test_what_users_write_cannot_begin_a_line_of_the_log(server: ServerProcess) 
     assert not [line for line in lines if "fooled" in line and line.startswith("onward:")]
     assert [line for line in lines if "fooled" in line]
     assert "\x1b" not in server.log.read_text()
+
+
+def test_a_program_that_starts_a_server_reads_where_it_is(tmp_path: Path) -> None:
+    """One JSON object on stdout: the address, on a free port, and the first token."""
+    command = [sys.executable, "-m", "onward.cli", "serve", "--json", "--port", "0",
+               "--folder", str(tmp_path / "server")]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        try:
+            answer = httpx2.get(
+                f"{told['url']}api/v1/health", headers={"authorization": f"Bearer {told['token']}"}
+            )
+            assert answer.status_code == 200
+        finally:
+            process.terminate()

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from onward.cli.options import json_option
 from onward.errors import UsageError
 
 PACKAGES = "pip install 'onward[server]'"
@@ -35,7 +36,8 @@ def server_option(*names: str, **more: Any) -> Callable[[Any], Any]:
 @server_option("--slots", type=click.IntRange(1), help="Attempts at the same time; by default 2.")
 @server_option("--job-user", metavar="USER", help="Run jobs as this user; needs root.")
 @server_option("--log-format", type=click.Choice(["text", "json"]), help="Of the server's own log.")
-def serve(**given: Any) -> int:
+@json_option
+def serve(as_json: bool, **given: Any) -> int:
     """Start the server: REST API, scheduler and console.
 
     The first start prints a token, and whoever has it is an administrator. Jobs that run go on
@@ -49,4 +51,4 @@ def serve(**given: Any) -> int:
             "the server's packages are missing", why=str(error), do=PACKAGES
         ) from error
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
-    return run_server(Settings(**chosen))
+    return run_server(Settings(**chosen), as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import sys
@@ -25,8 +26,9 @@ _LAST_REQUESTS_S = 2
 _LOOK_EVERY_S = 5.0
 
 
-def run_server(settings: Settings) -> int:
-    """Serves until it is told to stop; returns the exit status.
+def run_server(settings: Settings, *, as_json: bool = False) -> int:
+    """Serves until it is told to stop; returns the exit status. With `as_json` the address, and the
+    first token where one was made, go to stdout as one JSON object.
 
     What runs goes on without it: the next server finds its agents again. Raises `UsageError` for
     settings that cannot be, among them a folder or a database that another server uses.
@@ -37,17 +39,17 @@ def run_server(settings: Settings) -> int:
     with alone_in(settings.folder):
         database = open_database(settings.database_url)
         try:
-            return _serve(settings, database)
+            return _serve(settings, database, as_json=as_json)
         finally:
             database.close()
 
 
-def _serve(settings: Settings, database: Database) -> int:
+def _serve(settings: Settings, database: Database, *, as_json: bool) -> int:
     alone = Alone(database)
     try:
         migrate(database)
         with listen(settings) as listening:
-            _greet(settings, database, listening)
+            _greet(settings, database, listening, as_json=as_json)
             server = _Server(_config(settings, database))
             watch = threading.Thread(
                 target=server.watch, args=(alone,), name="onward-alone", daemon=True
@@ -70,11 +72,17 @@ def _config(settings: Settings, database: Database) -> uvicorn.Config:
     )  # fmt: skip
 
 
-def _greet(settings: Settings, database: Database, listening: socket.socket) -> None:
+def _greet(
+    settings: Settings, database: Database, listening: socket.socket, *, as_json: bool
+) -> None:
     token = first_token(database)
     scheme = "https" if settings.tls_certificate else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    lines = [f"serving {scheme}://{host}:{listening.getsockname()[1]}/"]
+    address = f"{scheme}://{host}:{listening.getsockname()[1]}/"
+    if as_json:
+        print(json.dumps({"url": address, "token": token}), flush=True)
+        return
+    lines = [f"serving {address}"]
     if token is not None:
         lines.append(f"the first token, an administrator's; it is shown only now: {token}")
     for line in lines:
