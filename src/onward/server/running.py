@@ -18,6 +18,7 @@ from onward.server.database import Database, open_database
 from onward.server.database.migrating import migrate
 from onward.server.listening import check_exposure, listen
 from onward.server.logging import set_up_logging
+from onward.server.scheduling.launching import check_user
 from onward.server.security.first import first_token
 from onward.server.settings import Settings
 
@@ -34,6 +35,7 @@ def run_server(settings: Settings, *, as_json: bool = False) -> int:
     settings that cannot be, among them a folder or a database that another server uses.
     """
     check_exposure(settings)
+    check_user(settings)
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     set_up_logging(settings.log_format)
     with alone_in(settings.folder):

