@@ -419,3 +419,13 @@ def test_reading_needs_no_right_to_write(parts: Parts, digits: Scored, add: AddM
     after = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in digits.folder.rglob("*")}
     assert before == after
     assert os.path.isdir(digits.folder)
+
+
+@pytest.mark.parametrize("command", [[], ["train.py"], ["train.py", "--seed"], "train.py", None])
+def test_a_command_without_a_seed_has_none(
+    parts: Parts, lab: Path, add: AddModel, command: Any
+) -> None:
+    """Also an empty one, which a script without arguments of its own may tell."""
+    Output(lab / "plain").save(step=10, about={"command": command})
+    found = models.checkpoint_document(*at(parts), add("plain"), "v1")
+    assert found["trained_by"]["seed"] is None

@@ -11,9 +11,22 @@ from fastapi import APIRouter
 def pages() -> list[APIRouter]:
     """The routers of every page, static files among them."""
     from onward.server.console import assets
-    from onward.server.console.pages import browse, job, jobs, look, new_job, settings
+    from onward.server.console.pages import (
+        browse,
+        checkpoint,
+        data,
+        job,
+        jobs,
+        learning,
+        look,
+        models,
+        new_job,
+        savings,
+        settings,
+    )
 
     return [
         assets.router, jobs.router, new_job.router, browse.router, job.router, look.router,
+        checkpoint.router, learning.router, data.router, savings.router, models.router,
         settings.router,
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
@@ -367,7 +368,7 @@ def _seed(about: dict[str, Any]) -> Any:
         return config["seed"]
     command = about.get("command")
     words = [str(word) for word in command] if isinstance(command, list) else []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word == "--seed":
             return following or None
         if word.startswith("--seed="):

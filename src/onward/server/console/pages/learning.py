@@ -1,0 +1,96 @@
+"""How well a model knows what it learned: scores over increments, forgetting, verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from onward.errors import NotAnOutput
+from onward.server import models as service
+from onward.server.api.models import ModelId
+from onward.server.console.drawing import Chart, Line, draw_chart, heat
+from onward.server.console.forms import call_of
+from onward.server.console.pages.models import head, labels, told
+from onward.server.console.rendering import render
+
+_MOST_HOLDOUTS, _MOST_ROWS, _MOST_LINES = 40, 60, 24
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/models/{model_id}/learning")
+def learning(request: Request, model_id: ModelId) -> HTMLResponse:
+    """The evaluation matrix as curves and as a heat map; of very many, the newest."""
+    call = call_of(request)
+    model = head(call, model_id)
+    found, error = told(lambda: service.learning_document(call.settings, call.database, model_id))
+    document = found or {
+        "holdouts": [], "rows": [], "summaries": [], "verdicts": [], "accuracy": [],
+        "worst_forgetting": None,
+    }  # fmt: skip
+    rows, holdouts = document["rows"], document["holdouts"]
+    shown_rows, shown_holdouts = rows[-_MOST_ROWS:], holdouts[-_MOST_HOLDOUTS:]
+    worst = document["worst_forgetting"]
+    return render(
+        request, "learning.html", model=model, document=document, tab="learning",
+        error=None if isinstance(error, NotAnOutput) else error,
+        charts=_charts(document), worst=worst,
+        matrix=[(row, _cells(row, rows, shown_holdouts, worst)) for row in shown_rows],
+        holdouts=shown_holdouts, fewer=len(shown_rows) < len(rows),
+        left_out=len(holdouts) - len(shown_holdouts),
+        v=labels(call, model_id, [row["checkpoint"] for row in rows]),
+    )  # fmt: skip
+
+
+def _charts(document: dict[str, Any]) -> list[tuple[str, bool, Chart]]:
+    """One for each metric: every holdout's line, and their mean."""
+    rows, worst = document["rows"], document["worst_forgetting"] or {}
+    found = []
+    for summary in document["summaries"]:
+        metric = summary["metric"]
+        names = [h["name"] for h in document["holdouts"] if _metric(h) == metric]
+        lines = [
+            Line(
+                name, "worst" if name == worst.get("holdout") else "one",
+                [(row["increment"], row["scores"].get(name)) for row in rows],
+            )
+            for name in names[-_MOST_LINES:]
+        ]  # fmt: skip
+        means = [(each["increment"], each["means"].get(metric)) for each in document["accuracy"]]
+        lines.sort(key=lambda line: line.role == "worst")
+        chart = draw_chart([*lines, Line("", "mean", means)])
+        if chart is not None:
+            found.append((metric, any(line.role == "worst" for line in lines), chart))
+    return found
+
+
+def _cells(
+    row: dict[str, Any], rows: list[dict[str, Any]], holdouts: list[dict[str, Any]],
+    worst: dict[str, Any] | None,
+) -> list[tuple[float | None, str]]:  # fmt: skip
+    cells = []
+    for holdout in holdouts:
+        name = holdout["name"]
+        value = row["scores"].get(name)
+        alike = {h["name"] for h in holdouts if _metric(h) == _metric(holdout)}
+        scores = [s for each in rows for n, s in each["scores"].items()
+                  if n in alike and s is not None]  # fmt: skip
+        level = heat(
+            value, min(scores, default=0), max(scores, default=0),
+            lower_is_better=holdout["lower_is_better"],
+        )  # fmt: skip
+        kinds = ["none" if value is None else f"h{level}"]
+        if holdout["increment"] == row["increment"]:
+            kinds.append("own")
+        if worst and worst["holdout"] == name and row is rows[-1]:
+            kinds.append("worst")
+        cells.append((value, " ".join(kinds)))
+    return cells
+
+
+def _metric(holdout: dict[str, Any]) -> str:
+    return str(holdout["metric"]) + (
+        " (lower is better)" if holdout["lower_is_better"] else ""
+    )  # as the summaries name it
