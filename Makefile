@@ -18,6 +18,7 @@ UV := $(INSTALL) --python $(BIN)/python --constraint requirements/dev.txt
 MINDSPORE_VENV := .venv-mindspore
 MINDSPORE_TESTS = $(shell find tests -name 'test_mindspore*.py' | sort)
 
+.PHONY: screenshots
 .PHONY: demo test test-all test-main test-mindspore lint types layers clean
 .PHONY: bench bench-checkpointing bench-mindspore bench-learning bench-server
 
@@ -35,6 +36,11 @@ test-main: $(VENV)/ready
 
 test-mindspore: $(MINDSPORE_VENV)/ready
 	$(MINDSPORE_VENV)/bin/python -m pytest $(PYTEST) $(MINDSPORE_TESTS)
+
+# Pictures of every page of the console, into docs/console.
+screenshots: $(VENV)/ready
+	scripts/install-test-programs
+	ONWARD_SCREENSHOTS=1 $(BIN)/python -m pytest tests/server/console/test_newcomer.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

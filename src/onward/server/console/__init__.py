@@ -15,6 +15,7 @@ def pages() -> list[APIRouter]:
         browse,
         checkpoint,
         data,
+        first,
         job,
         jobs,
         learning,
@@ -26,7 +27,7 @@ def pages() -> list[APIRouter]:
     )
 
     return [
-        assets.router, jobs.router, new_job.router, browse.router, job.router, look.router,
-        checkpoint.router, learning.router, data.router, savings.router, models.router,
+        assets.router, first.router, look.router, jobs.router, new_job.router, browse.router,
+        job.router, checkpoint.router, learning.router, data.router, savings.router, models.router,
         settings.router,
     ]  # fmt: skip
