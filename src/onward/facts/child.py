@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from onward.errors import OnwardError
+from onward.errors import DataError, OnwardError
 from onward.facts.checkpoints import shown_document
 from onward.facts.damage import damage_document
 from onward.facts.data_diff import compared_checkpoints, compared_document
@@ -65,14 +65,25 @@ def data_diff(facts: dict[str, Any]) -> Any:
 
 
 def seen(facts: dict[str, Any]) -> Any:
-    """Of some checkpoints, whether each learned from an item."""
+    """Of some checkpoints, whether each learned from an item; null of those that cannot tell.
+
+    Raises why if none of them can.
+    """
     repository = open_repository(open_store(facts["url"]))
     asked = Asked(facts["by"], facts["item"])
-    answers = {}
+    answers: dict[str, Any] = {}
+    silent: DataError | None = None
     for id_ in facts["checkpoints"]:
-        held = ledgers_in(repository, id_)
+        try:
+            held = ledgers_in(repository, id_)
+        except DataError as error:  # it keeps no ledger; another may
+            silent = error
+            answers[id_] = {"seen": None, "learned": None}
+            continue
         learned, learning = answer_of(asked, list(held.ledgers.values()))
         answers[id_] = {"seen": learned or learning, "learned": learned}
+    if silent is not None and all(each["seen"] is None for each in answers.values()):
+        raise silent
     return answers
 
 

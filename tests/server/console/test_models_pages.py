@@ -290,7 +290,8 @@ def test_learning_shows_curves_heat_map_and_verdicts(
     assert cells == [["0.9", "0.45"], ["0.9", "0.9"], ["0.7", "0.9"]]
     worst = [e.text for e in matrix.walk() if "worst" in e.attributes.get("class", "").split()]
     assert worst == ["0.7"]
-    assert len(page.all("svg", class_="plotted")) == 1
+    assert len(page.all("svg", class_="plotted wide-only")) == 1
+    assert len(page.all("svg", class_="plotted narrow-only")) == 1
     named = "最大遗忘：first" if code == "zh" else "Worst forgetting: first"
     assert named in page.text
     assert ("退步" if code == "zh" else "regression") in page.text
@@ -299,7 +300,7 @@ def test_learning_shows_curves_heat_map_and_verdicts(
 
 def test_data_is_compared_and_items_are_found(browser: Browser, lab: Path, add: AddModel) -> None:
     """Snapshots, a difference, and who saw an item: answers stand on the page that asked."""
-    learned(lab / "out")
+    output = learned(lab / "out")
     at = f"/models/{add('out')}"
     browser.get(at)
     page = browser.get(f"{at}/data")
@@ -312,6 +313,11 @@ def test_data_is_compared_and_items_are_found(browser: Browser, lab: Path, add: 
     assert status == "Added2Changed1Removed1The same1"
     seen = browser.get(f"{at}/data?item=d").one("ul", role="status")
     assert [e.text.split()[0] for e in seen.walk() if e.tag == "li"] == ["seen", "not"]
+    newest = [*output.repository.history.commits][-1]
+    output.save(step=30, increment=3, finished=True, parent=newest)  # without a ledger
+    browser.get(at)
+    seen = browser.get(f"{at}/data?item=d").one("ul", role="status")
+    assert [e.text.split()[0] for e in seen.walk() if e.tag == "li"] == ["cannot", "seen", "not"]
     for query in ("first=v1&second=v9", "item=%00", f"first={HOSTILE}&second=v1"):
         page = browser.get(f"{at}/data?{query}")
         assert page.status == 200

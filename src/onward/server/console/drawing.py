@@ -16,9 +16,9 @@ _ROW, _LANE, _LEFT, _MOST_LANES = 46, 18, 16, 8
 _NAME_PX, _DATA_PX, _VERDICT_PX = 340, 260, 200
 _GAP_PX = 14
 
-_CHART = (540, 220)
+_WIDE_PX, _CHART_PX, NARROW_PX = 720, 230, 330
 _MARGIN = {"left": 52, "right": 18, "top": 12, "bottom": 30}
-_MOST_X_TICKS = 10
+_PX_A_TICK = 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +176,12 @@ class Chart:
     lines: Sequence[DrawnLine] = field(default_factory=list)
 
 
-def draw_chart(lines: Sequence[Line]) -> Chart | None:
+def draw_chart(lines: Sequence[Line], width: int = _WIDE_PX) -> Chart | None:
     """The lines over whole numbers such as increments; None where there is no finite value."""
     known = [(x, y) for line in lines for x, y in line.points if y is not None and _finite(y)]
     if not known:
         return None
-    width, height = _CHART
+    height = _CHART_PX
     left, right = _MARGIN["left"], width - _MARGIN["right"]
     top, bottom = _MARGIN["top"], height - _MARGIN["bottom"]
     steps = _ticks(min(y for _, y in known), max(y for _, y in known))
@@ -195,7 +195,7 @@ def draw_chart(lines: Sequence[Line]) -> Chart | None:
     def at_y(y: float) -> float:
         return round(bottom - (y - low) / (high - low) * (bottom - top), 1)
 
-    every = max(1, math.ceil((last - first + 1) / _MOST_X_TICKS))
+    every = max(1, math.ceil((last - first + 1) / ((right - left) // _PX_A_TICK)))
     return Chart(
         width, height, left, right, bottom,
         [(at_x(x), str(x)) for x in range(int(first), int(last) + 1, every)],

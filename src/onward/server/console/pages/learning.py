@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from onward.errors import NotAnOutput
 from onward.server import models as service
 from onward.server.api.models import ModelId
-from onward.server.console.drawing import Chart, Line, draw_chart, heat
+from onward.server.console.drawing import NARROW_PX, Chart, Line, draw_chart, heat
 from onward.server.console.forms import call_of
 from onward.server.console.pages.models import head, labels, told
 from onward.server.console.rendering import render
@@ -44,7 +44,7 @@ def learning(request: Request, model_id: ModelId) -> HTMLResponse:
     )  # fmt: skip
 
 
-def _charts(document: dict[str, Any]) -> list[tuple[str, bool, Chart]]:
+def _charts(document: dict[str, Any]) -> list[tuple[str, bool, list[tuple[str, Chart]]]]:
     """One for each metric: every holdout's line, and their mean."""
     rows, worst = document["rows"], document["worst_forgetting"] or {}
     found = []
@@ -60,9 +60,11 @@ def _charts(document: dict[str, Any]) -> list[tuple[str, bool, Chart]]:
         ]  # fmt: skip
         means = [(each["increment"], each["means"].get(metric)) for each in document["accuracy"]]
         lines.sort(key=lambda line: line.role == "worst")
-        chart = draw_chart([*lines, Line("", "mean", means)])
-        if chart is not None:
-            found.append((metric, any(line.role == "worst" for line in lines), chart))
+        lines.append(Line("", "mean", means))
+        wide, narrow = draw_chart(lines), draw_chart(lines, NARROW_PX)
+        if wide is not None and narrow is not None:  # a style sheet shows the one that fits
+            has_worst = any(line.role == "worst" for line in lines)
+            found.append((metric, has_worst, [("wide-only", wide), ("narrow-only", narrow)]))
     return found
 
 

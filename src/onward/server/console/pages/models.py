@@ -184,14 +184,7 @@ def _show(
         call.settings, call.database, model_id, limit=_CHECKPOINTS, cursor=cursor
     )
     request.state.here = f"/models/{model_id}"
-    tags = {
-        node["checkpoint"]: [
-            *([spoken.t("latest")] if node["latest"] else []), *node["names"],
-            *([spoken.t("pinned")] if node["pinned"] else []),
-            *([spoken.t("dropped")] if node["dropped"] else []),
-        ]
-        for node in found["lineage"]["nodes"]
-    }  # fmt: skip
+    tags = {node["checkpoint"]: _tags(spoken, node) for node in found["lineage"]["nodes"]}
     return render(
         request, "model.html", status=status_of(error) if error else 200, model=found,
         drawing=draw_lineage(found["lineage"]["nodes"], found["lineage"]["lanes"], tags),
@@ -203,6 +196,13 @@ def _show(
         known_line=lambda delta: known_line(spoken, delta),
         metrics_line=lambda metrics: metrics_line(spoken, metrics), tab="model", fitting=fitting,
     )  # fmt: skip
+
+
+def _tags(spoken: Language, node: Mapping[str, Any]) -> list[str]:
+    tags = [spoken.t("latest")] if node["latest"] else []
+    tags += [spoken.t("champion") if name == "champion" else name for name in node["names"]]
+    tags += [spoken.t("pinned")] if node["pinned"] else []
+    return tags + ([spoken.t("dropped")] if node["dropped"] else [])
 
 
 def _done(spoken: Language) -> dict[str, str]:

@@ -10,7 +10,7 @@ from onward.server import models as service
 from onward.server.api.models import ModelId
 from onward.server.console.forms import call_of
 from onward.server.console.pages.models import head, labels, told
-from onward.server.console.rendering import render
+from onward.server.console.rendering import language_of, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -31,10 +31,16 @@ def model_savings(request: Request, model_id: ModelId) -> HTMLResponse:
     model = head(call, model_id)
     found, error = told(lambda: service.savings_document(call.settings, call.database, model_id))
     increments = found["increments"] if found else []
+    spoken = language_of(request)
+    bases = {
+        "itself": spoken.t("the first is trained either way"), "measured": spoken.t("measured"),
+        "scaled": spoken.t("measured on a sample"), "estimated": spoken.t("estimated"),
+        "unknown": spoken.t("not told"),
+    }  # fmt: skip
     return render(
         request, "model_savings.html", model=model, tab="savings", increments=increments,
         totals=found["totals"] if found else {}, audits=found["audits"] if found else [],
-        error=None if isinstance(error, NotAnOutput) else error, bar=bar,
+        error=None if isinstance(error, NotAnOutput) else error, bar=bar, bases=bases,
         v=labels(call, model_id, [each["checkpoint"] for each in increments]),
     )  # fmt: skip
 
