@@ -89,7 +89,8 @@ def _happened(spoken: Language, attempt: Attempt, events: list[dict[str, Any]]) 
     for event in events:
         at, kind = float(event["at"]), event.get("kind")
         if kind == "begin":
-            title = spoken.t(str(event.get("verb", "")))
+            verb = str(event.get("verb", ""))
+            title = spoken.t("Fresh start") if verb == "fresh" else spoken.t(verb)
             found.append(Entry(at, "live", title, str(event.get("why", ""))))
         elif kind == "transfer":
             name, direction = str(event.get("title", "")), str(event.get("direction", ""))
