@@ -188,6 +188,7 @@ def test_the_gate_is_asked_and_its_refusal_shown(
     refused = browser.submit(page, f"{at}/promote")
     assert (refused.status, champion()) == (409, first)
     assert "regression" in refused.one("div", role="alert").text
+    assert "--force" not in refused.text  # here it is a button
     forced = browser.submit(refused, f"{at}/checkpoints/{third}/promote")
     assert (forced.status, champion()) == (303, third)
     back = browser.submit(browser.get(at), f"{at}/rollback")
@@ -389,3 +390,5 @@ def test_an_administrator_lists_an_output(browser: Browser, digits: Scored) -> N
     assert done.status == 303
     assert "v3" in browser.get(done.location).text
     assert browser.get("/models/mdl-" + "0" * 20).status == 404
+    with browser.database.read() as session:
+        assert list(session.scalars(select(Audit.action))) == ["model.add"]

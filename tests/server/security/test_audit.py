@@ -23,6 +23,7 @@ from tests.server.security.test_routes import UNSAFE, routes
 CHANGES_NOTHING = {
     ("POST", "/api/v1/plan"),
     ("POST", "/api/v1/models/{model_id}/checkpoints/{checkpoint}/verify"),
+    ("POST", "/models/{model_id}/checkpoints/{checkpoint}/verify"),
     ("POST", "/jobs/new/plan"),
     ("POST", "/look"),
 }
@@ -36,7 +37,15 @@ CONSOLE |= {
         "schedules/{schedule_id}/{action}",
     )
 }  # fmt: skip
-"""Their entries are held to in tests/server/console/test_settings_pages.py."""
+CONSOLE |= {
+    ("POST", f"/models{path}")
+    for path in (
+        "", "/{model_id}/promote", "/{model_id}/rollback",
+        "/{model_id}/checkpoints/{checkpoint}/promote",
+        "/{model_id}/checkpoints/{checkpoint}/{kind}",
+    )
+}  # fmt: skip
+"""Their entries are held to in tests/server/console/test_{settings,models}_pages.py."""
 KEEPS_NO_ANSWER = {"/api/v1/secrets/{name}"}
 """The value must stay out of the database; each request is an entry of its own."""
 
