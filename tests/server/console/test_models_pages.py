@@ -387,6 +387,8 @@ def test_an_administrator_lists_an_output(browser: Browser, digits: Scored) -> N
     assert refused.status == 422
     assert refused.one("input", id="location").attributes["value"] == "/etc"
     done = browser.submit(refused, "/models", location="lab:digits")
+    with browser.database.read() as session:
+        assert list(session.scalars(select(Audit.action))) == ["model.add"]
     assert done.status == 303
     assert "v3" in browser.get(done.location).text
     assert browser.get("/models/mdl-" + "0" * 20).status == 404
