@@ -16,11 +16,13 @@ from onward.server.database.tables import Job
 from onward.server.jobs.requests import submit
 from onward.server.settings import Settings
 from tests.postgresql import PostgreSQL
+from tests.server.places import name_storage
 from tests.server.test_database import REQUEST
 
 
 def filled(parts: Parts) -> None:
     """A job, a secret, a log."""
+    name_storage(parts.database, "here")
     with parts.database.write() as session:
         submit(session, REQUEST, by="test")
     (parts.settings.secrets).mkdir(parents=True)
