@@ -13,7 +13,8 @@ PRIVATE = [
     "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254",
     "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1",
     "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::",
-    "2001:0:7f00:1::", "2001:db8::1",
+    "2001:0:7f00:1::", "2001:db8::1", "::127.0.0.1", "::a9fe:a9fe", "::a00:1", "fec0::1",
+    "64:ff9b:1::a9fe:a9fe",
 ]  # fmt: skip
 
 
@@ -26,9 +27,16 @@ def test_an_address_that_is_not_public_is_refused(address: str) -> None:
         public_addresses("a.example", 443, resolve=lambda host, port: ["8.8.8.8", address])
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1"])
-def test_link_local_is_refused_even_where_private_is_allowed(address: str) -> None:
-    """That is where clouds keep the credentials of a machine."""
+CREDENTIALS = [
+    "169.254.169.254", "::ffff:169.254.169.254", "::169.254.169.254", "fe80::1", "fd00:ec2::254",
+    "fd20:ce::254", "100.100.100.200", "::ffff:100.100.100.200", "168.63.129.16", "192.0.0.192",
+    "64:ff9b:1::a9fe:a9fe",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", CREDENTIALS)
+def test_metadata_services_are_refused_even_where_private_is_allowed(address: str) -> None:
+    """Clouds keep the credentials of a machine there: link-local mostly, but not always."""
     with pytest.raises(NotPublic, match="not a public host"):
         public_addresses("a", 80, allow_private=True, resolve=lambda host, port: [address])
 

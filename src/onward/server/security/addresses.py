@@ -16,6 +16,15 @@ from onward.errors import UsageError
 Resolve = Callable[[str, int], Iterable[str]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+_IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
+_CREDENTIALS = frozenset(
+    ipaddress.ip_address(text)
+    for text in (
+        "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192",
+    )
+)  # fmt: skip
+"""Metadata services of clouds that are not link-local: some are private, some look public."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -79,9 +88,13 @@ def _why_not(text: str, *, allow_private: bool) -> str:
     for inner in _within(address):
         if inner.is_link_local:
             return "link-local"  # for nobody: it is where clouds keep a machine's credentials
+        if inner in _CREDENTIALS:
+            return "a metadata service"
+        if inner in _LOCAL_NAT64:
+            return "translated by this network"  # to an IPv4 address at a place we do not know
         if inner.is_multicast or inner.is_unspecified:
             return "no address of a host"
-        if not allow_private and not inner.is_global:
+        if not allow_private and (not inner.is_global or _is_site_local(inner)):
             return "loopback" if inner.is_loopback else "private or reserved"
     return ""
 
@@ -95,8 +108,12 @@ def _within(
         found += [inner for inner in (address.ipv4_mapped, address.sixtofour) if inner is not None]
         if address.teredo is not None:
             found += list(address.teredo)
-        if address in _NAT64:
+        if address in _NAT64 or (address in _IPV4_COMPATIBLE and int(address) > 0xFFFF):
             found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         if address.ipv4_mapped is not None:
             found = found[1:]  # in itself it is neither public nor private
     return found
+
+
+def _is_site_local(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return isinstance(address, ipaddress.IPv6Address) and address.is_site_local
