@@ -9,7 +9,7 @@ from pathlib import Path
 
 import benchmarks.server as about
 from benchmarks.measuring import machine
-from benchmarks.server import large_log, lists, many_followers, model
+from benchmarks.server import large_log, lists, many_followers, model, startup
 
 BENCHMARKS = {
     "list": lists.measure_list,
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "follow": many_followers.measure,
     "log": large_log.measure,
     "model": model.measure,
+    "startup": startup.measure,
 }
 
 
