@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,3 +67,17 @@ class Scored(Output):
             **({} if margin is None else {"about": {"learning": {"margin": margin}}}),
         )  # fmt: skip
         return self.newest
+
+
+def three_increments(folder: Path) -> Scored:
+    """The second is fine, the third forgets much of `first`."""
+    output = Scored(folder)
+    output.freeze("first", 1)
+    output.increment(1, first=answers())
+    output.freeze("second", 2)
+    output.increment(
+        2, "no change", before_second=answers(lost=900), first=answers(lost=1, won=1),
+        second=answers(),
+    )  # fmt: skip
+    output.increment(3, "regression: first", first=answers(lost=400), second=answers())
+    return output

@@ -14,7 +14,7 @@ from onward.server.database.tables import Audit
 from onward.server.models import add_model
 from onward.server.storages import register
 from tests.cli.outputs import Output, floats
-from tests.cli.scored import Scored, answers
+from tests.cli.scored import Scored, answers, three_increments
 from tests.data.ledgers import keyed, state_with
 from tests.server.console.conftest import Browser
 from tests.server.console.pages import Page
@@ -49,16 +49,7 @@ def add(lab: Path, browser: Browser) -> AddModel:
 @pytest.fixture
 def digits(lab: Path) -> Scored:
     """Three increments: the second is fine, the third forgets much of `first`."""
-    output = Scored(lab / "digits")
-    output.freeze("first", 1)
-    output.increment(1, first=answers())
-    output.freeze("second", 2)
-    output.increment(
-        2, "no change", before_second=answers(lost=900), first=answers(lost=1, won=1),
-        second=answers(),
-    )  # fmt: skip
-    output.increment(3, "regression: first", first=answers(lost=400), second=answers())
-    return output
+    return three_increments(lab / "digits")
 
 
 def learned(folder: Path) -> Output:

@@ -10,7 +10,7 @@ import pytest
 from onward.server.app import Parts
 from onward.server.models import add_model
 from onward.server.storages import register
-from tests.cli.scored import Scored, answers
+from tests.cli.scored import Scored, three_increments
 
 AddModel = Callable[[str], str]
 
@@ -39,13 +39,4 @@ def add(lab: Path, parts: Parts) -> AddModel:
 @pytest.fixture
 def digits(lab: Path) -> Scored:
     """Three increments: the second is fine, the third forgets much of `first`."""
-    output = Scored(lab / "digits")
-    output.freeze("first", 1)
-    output.increment(1, first=answers())
-    output.freeze("second", 2)
-    output.increment(
-        2, "no change", before_second=answers(lost=900), first=answers(lost=1, won=1),
-        second=answers(),
-    )  # fmt: skip
-    output.increment(3, "regression: first", first=answers(lost=400), second=answers())
-    return output
+    return three_increments(lab / "digits")

@@ -73,6 +73,14 @@ def wrong(spoken: Language, error: Mapping[str, Any]) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
+def named_lines(text: str) -> tuple[dict[str, str], bool]:
+    """Lines NAME=value as pairs, empty ones passed over; and whether every line was one."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    parts = [line.partition("=") for line in lines]
+    pairs = {name.strip(): value.strip() for name, _, value in parts}
+    return pairs, all(equals for _, equals, _ in parts)
+
+
 def local(target: str) -> str:
     """A place within this server to go to; anything else is its first page."""
     if not target.startswith("/") or target.startswith(("//", "/\\")):

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from onward.server.console.forms import Form, wrong
+from onward.server.console.forms import Form, named_lines, wrong
 from onward.server.console.languages import Language
 from onward.server.spec import JobRequest
 
@@ -182,14 +182,9 @@ class JobForm:
             return []
 
     def _pairs(self, name: str) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for line in self.value(name).splitlines():
-            if not line.strip():
-                continue
-            key, equals, text = line.partition("=")
-            if not equals:
-                self.errors[name] = self.spoken.t("Write NAME=value, one on each line.")
-            found[key.strip()] = text.strip()
+        found, well_formed = named_lines(self.value(name))
+        if not well_formed:
+            self.errors[name] = self.spoken.t("Write NAME=value, one on each line.")
         return found
 
     def _number(self, name: str, kind: type) -> float | None:

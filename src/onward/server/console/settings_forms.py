@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from onward.errors import AlreadyExists, OnwardError
-from onward.server.console.forms import Form, wrong
+from onward.server.console.forms import Form, named_lines, wrong
 from onward.server.console.languages import Language
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -47,14 +47,9 @@ class SettingsForm:
 
     def pairs(self, name: str) -> dict[str, str]:
         """Lines NAME=value."""
-        found: dict[str, str] = {}
-        for line in self.value(name).splitlines():
-            if not line.strip():
-                continue
-            key, equals, text = line.partition("=")
-            if not equals:
-                self.errors[name] = self.spoken.t("Write NAME=value, one on each line.")
-            found[key.strip()] = text.strip()
+        found, well_formed = named_lines(self.value(name))
+        if not well_formed:
+            self.errors[name] = self.spoken.t("Write NAME=value, one on each line.")
         return found
 
     def refuse(self, error: OnwardError, *, name: str, place: str) -> None:
