@@ -60,10 +60,12 @@ class OnwardError(Exception):
         self.do = do
         super().__init__(what)
 
+    def sentence(self) -> str:
+        """What happened and why, in one line for a table or a timeline."""
+        return f"{self.what}: {self.why}" if self.why else self.what
+
     def __str__(self) -> str:
-        text = self.what
-        if self.why:
-            text += f": {self.why}"
+        text = self.sentence()
         if self.do:
             text += f"\n  what to do: {self.do}"
         return text

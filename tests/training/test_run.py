@@ -92,6 +92,21 @@ def test_nothing_new_is_said_and_ends_with_status_0(
     assert history(tmp_path).latest().checkpoint == before
 
 
+def test_the_agent_hears_that_there_is_nothing_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that trained nothing can then say why."""
+    train(tmp_path)
+    reading, writing = os.pipe()
+    monkeypatch.setenv("ONWARD_EVENTS_FD", str(writing))
+    with pytest.raises(errors.NothingNew) as caught:
+        train(tmp_path)
+    os.close(writing)
+    with open(reading) as pipe:
+        told = [msgspec.json.decode(line) for line in pipe]
+    assert {"nothing_new": caught.value.sentence()} in told
+
+
 def test_continue_insisted_on_trains_again_on_the_same_data(tmp_path: Path) -> None:
     """verb="continue" is the way to train on without new data."""
     train(tmp_path)

@@ -13,6 +13,8 @@ from onward.cli.text import clean, number, table
 
 _ACTIVE = ("queued", "running", "backoff", "paused")
 _STATES = (*_ACTIVE, "succeeded", "failed", "cancelled")
+_NOT_TRAINING = ("queued", "backoff", "failed")
+_LONGEST_REASON = 72
 
 
 @click.command()
@@ -38,16 +40,20 @@ def ps(
         write_lines(["no jobs" if everything or state else "no jobs run or wait; --all lists all"])
         return
     now = time.time()
-    rows = [("JOB", "STATE", "TRAINING", "AGE", "OUTPUT", "NAME")]
+    rows = [("JOB", "STATE", "PROGRESS", "AGE", "OUTPUT", "NAME")]
     rows += [
-        (job["id"], shown_state(job), _training(job["progress"]), _age(now - job["created_at"]),
+        (job["id"], shown_state(job), _progress(job), _age(now - job["created_at"]),
          clean(job["output"]), clean(job["name"]))
         for job in jobs
     ]  # fmt: skip
     write_lines(table(rows))
 
 
-def _training(progress: dict[str, Any]) -> str:
+def _progress(job: dict[str, Any]) -> str:
+    """Where training is; of a job that does not train, why."""
+    progress, reason = job["progress"], clean(job["reason"])
+    if reason and (job["state"] in _NOT_TRAINING or "step" not in progress):
+        return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
     parts = []
     if isinstance(progress.get("step"), int):
         parts.append(f"step {progress['step']:,}")

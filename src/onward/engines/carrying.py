@@ -52,7 +52,7 @@ def carry_through(
         outcome = Outcome("", exit_code=error.exit_code, error=error)
     if outcome.error is not None:
         display.say(str(outcome.error))
-    for line in [outcome.message] if outcome.message else []:
+    for line in outcome.summary():
         display.say(line)
     out_of_memory = groups.kernel_kills() > kills_in_groups or (
         kernel_kills() > kills and ended_by_kernel(outcome)

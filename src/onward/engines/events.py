@@ -78,6 +78,7 @@ class EventLog:
         self.note("transfer", **facts, done=max(done, size_bytes))
 
     def training(self, facts: dict[str, Any]) -> None:
+        self._lines.training(facts)
         facts = dict(facts)
         saved, reason = facts.pop("saved", None), facts.pop("reason", "")
         with self._lock:

@@ -166,6 +166,7 @@ class _Agent:
         if reason is not None:
             self.outcome.newest = repository.history.latest()
             self.outcome.exit_code, self.outcome.message = 0, str(reason)
+            self.outcome.nothing_new = reason.sentence()
             return None
         attempt, start = self._begin(number, output, repository, asked)
         self.outcome.attempts.append(attempt)
@@ -375,6 +376,8 @@ class _Agent:
             self.output.keep(facts.pop("keep"))
         if "champion" in facts and self.output is not None:
             self.output.crown(*facts.pop("champion"))
+        if "nothing_new" in facts:
+            self.outcome.nothing_new = str(facts.pop("nothing_new"))
         self.display.training({**facts, "behind": self.behind})
 
 

@@ -35,12 +35,14 @@ class Attempt:
 class Outcome:
     """Everything about a job that has ended. `exit_code` is that of `onward run`.
 
-    `selection` tells which plain files were fetched before the script started first.
+    `selection` tells which plain files were fetched before the script started first; `nothing_new`
+    why there was nothing to train on, if agent or script found so.
     """
 
     command: str
     exit_code: int = 0
     message: str = ""
+    nothing_new: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     commits: list[Commit] = field(default_factory=list)
     newest: Commit | None = None
@@ -54,7 +56,16 @@ class Outcome:
     error: OnwardError | None = None
 
     def lines(self) -> list[str]:
-        """The summary, for people."""
+        """The summary, for people, and how to go on."""
+        lines = self.summary()
+        if self.attempts or self.unpushed or self.error is not None:
+            done = self.newest is not None and self.newest.finished and not self.unpushed
+            when = "when there is more data" if done else "to go on"
+            lines.append(f"{when}: {self.command}")
+        return lines
+
+    def summary(self) -> list[str]:
+        """What came of it, for people."""
         facts = []
         if self.commits or not self.pushed_files:
             facts.append(counted(len(self.commits), "checkpoint") + " committed")
@@ -81,10 +92,6 @@ class Outcome:
                 f"NOT pushed: {shown}" + (f" and {more} more" if more > 0 else "")
                 + "; the same command pushes it later"
             )  # fmt: skip
-        if self.attempts or self.unpushed or self.error is not None:
-            done = self.newest is not None and self.newest.finished and not self.unpushed
-            when = "when there is more data" if done else "to go on"
-            lines.append(f"{when}: {self.command}")
         return lines
 
     def document(self) -> dict[str, Any]:
@@ -92,6 +99,7 @@ class Outcome:
         return {
             "exit_code": self.exit_code,
             "message": self.message,
+            "nothing_new": self.nothing_new or None,
             "error": error_document(self.error),
             "attempts": [asdict(attempt) for attempt in self.attempts],
             "checkpoints": [commit_document(commit) for commit in self.commits],

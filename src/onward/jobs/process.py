@@ -23,6 +23,7 @@ from onward.training.environment import EVENTS_FD
 _TIDY_S = 2.0
 _LONGEST_EVENT = 1 << 16
 _MOST_METRICS = 32
+_LONGEST_SENTENCE = 1000
 
 # Runs before the script in its process, then becomes it: when the agent is killed, the script is
 # asked to stop, because nobody would push its checkpoints any more. Not a `preexec_fn`, which is
@@ -172,6 +173,8 @@ def _checked_event(line: bytes) -> dict[str, Any]:
     match found.get("champion"):
         case [str(new), None | str() as expected]:
             facts["champion"] = (new, expected)
+    if isinstance(found.get("nothing_new"), str):
+        facts["nothing_new"] = found["nothing_new"][:_LONGEST_SENTENCE]
     for name in ("saved", "reason"):
         if isinstance(found.get(name), str):
             facts[name] = found[name][:200]

@@ -23,6 +23,9 @@ class Reporter(Protocol):
     def progress(self, **facts: Any) -> None:
         """Where training is: step, epoch, batch, batches, metrics."""
 
+    def tell(self, **facts: Any) -> None:
+        """Something for the agent alone, if there is one."""
+
     def close(self) -> None:
         """Nothing more will come."""
 
@@ -44,6 +47,9 @@ class Events:
         _say(text)
 
     def progress(self, **facts: Any) -> None:
+        self.tell(**facts)
+
+    def tell(self, **facts: Any) -> None:
         if not self._open:
             return
         try:
@@ -83,6 +89,9 @@ class Terminal:
             tail=progress_text(facts),
         )
 
+    def tell(self, **facts: Any) -> None:
+        return
+
     def close(self) -> None:
         self._bar.stop()
 
@@ -100,6 +109,9 @@ class Lines:
             _say(f"saved step {facts.get('step', 0):,} as {facts['saved']} ({facts['reason']})")
         else:
             _say(f"epoch {facts.get('epoch', 0) + 1}, {progress_text(facts)}")
+
+    def tell(self, **facts: Any) -> None:
+        return
 
     def close(self) -> None:
         return

@@ -149,7 +149,8 @@ class Run:
         """
         try:
             return self._loaders.own(dataset, batch_size=batch_size, name=name, **options)
-        except NothingNew:
+        except NothingNew as error:
+            self._reporter.tell(nothing_new=error.sentence())
             self.close()
             raise
 

@@ -199,7 +199,7 @@ def open(
             if pusher is not None:
                 pusher.after_push = keep.at_store(pusher.mirror)
             elif agent.output_url and not parse(agent.output_url).is_local:
-                reporter.progress(keep=retention.document())  # for the agent, who pushes
+                reporter.tell(keep=retention.document())  # for the agent, who pushes
             else:
                 saver.after_commit.append(keep.here(repository))
         audit = audit_of(agent.audit_of, agent.audit_sample) if agent.audit_of else None
@@ -313,7 +313,7 @@ def _crown(
         return Crown(
             lambda: open_repository(open_store(url)),
             say=reporter.say,
-            tell=lambda new, expected: reporter.progress(champion=[new, expected]),
+            tell=lambda new, expected: reporter.tell(champion=[new, expected]),
         )
     return Crown(lambda: repository, say=reporter.say)
 

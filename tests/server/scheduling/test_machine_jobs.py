@@ -66,8 +66,26 @@ def test_a_crash_is_tried_again_and_goes_on_from_the_checkpoint(workshop: Worksh
     assert (first.cause, first.exit_status, first.saves) == ("crash", 3, 2)
     assert (second.verb, second.saves, second.step) == ("resume", 2, 4)
     assert workshop.job(job).retried == {"crash": 1}
-    assert "begin auto at 2" in workshop.log(job)
+    log = workshop.log(job)
+    assert "begin auto at 2" in log
+    assert "onward: epoch 1, step 3, loss 0.3333" in log
+    assert "onward: 2 checkpoints committed, 2 steps, " in log
     assert workshop.steps("out") == [1, 2, 3, 4]
+
+
+def test_a_script_that_finds_nothing_to_learn_says_why_the_job_trained_nothing(
+    workshop: Workshop,
+) -> None:
+    """The reason comes from the script's run, which alone can read the data."""
+    script = """
+import json, os
+told = {"nothing_new": "nothing new to learn: all 3 items of the data are learned"}
+os.write(int(os.environ["ONWARD_EVENTS_FD"]), json.dumps(told).encode() + b"\\n")
+"""
+    job = workshop.submit(script)
+
+    assert workshop.finish(job) == ["succeeded"]
+    assert workshop.job(job).reason == ("nothing new to learn: all 3 items of the data are learned")
 
 
 def test_a_commit_of_which_nobody_heard_is_gone_on_from(workshop: Workshop) -> None:

@@ -232,5 +232,5 @@ def _line(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return "this version of the server cannot read what was asked for; submit it again"
     if isinstance(error, OnwardError):
-        return f"{error.what}: {error.why}" if error.why else error.what
+        return error.sentence()
     return f"{type(error).__name__}: {error}"

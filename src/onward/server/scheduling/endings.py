@@ -81,7 +81,7 @@ def turn(
     fruitless = 0 if ending.saves or ending.done else job.fruitless + 1
     facts: dict[str, Any] = {"committed": committed, "fruitless": fruitless}
     if ending.done:
-        message = str(ending.outcome.get("message") or "")
+        message = str(ending.outcome.get("nothing_new") or ending.outcome.get("message") or "")
         return Turn("succeeded", message, {**facts, "cause": "", "run_at": None})
     facts["cause"] = ending.cause
     if job.wanted == "pause" and ending.cause != "fenced":

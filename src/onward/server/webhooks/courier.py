@@ -138,7 +138,7 @@ class Courier:
                 timeout_s=self._timeout_s,
             )  # fmt: skip
         except OnwardError as error:
-            return f"{error.what}: {error.why}" if error.why else error.what
+            return error.sentence()
         except (OSError, http.client.HTTPException) as error:
             return f"it could not be reached: {str(error)[:200] or type(error).__name__}"
         if 200 <= status < 300:
