@@ -109,7 +109,7 @@ def _tags(texts: Sequence[str], x: float, end: float) -> list[Tag]:
     found = []
     for text in texts:
         shown = text if len(text) <= 22 else f"{text[:21]}…"
-        width = 1.15 * text_px(shown, 11.5) + 12  # it is bold
+        width = 1.25 * text_px(shown, 11.5) + 12  # it is bold
         if x + width > end:
             found.append(Tag("…", x, 0))
             break

@@ -150,6 +150,8 @@ def _reason(attempt: Attempt, outcome: Mapping[str, Any], cause: str) -> str:
     if error.get("what"):
         told = ": ".join(str(each) for each in (error["what"], error.get("why")) if each)
         text = f"{text}: {told}" if text else told
+    if not cause:
+        return text
     text = text or "it ended"
     if cause == "hang":
         return f"no step and no line of its log for too long; {text}"
