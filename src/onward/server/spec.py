@@ -42,6 +42,8 @@ class CodeSpec(_Part):
     folder: Where | None = None
     git: Text | None = None
     revision: Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9._/-]*$")] = ""
+    secret: Alias | None = None
+    """With `git`: the secret that holds what a private repository asks for, TOKEN or USER:TOKEN."""
     archive: Where | None = None
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     source: Text = ""
@@ -52,8 +54,8 @@ class CodeSpec(_Part):
         given = [name for name in ("folder", "git", "archive", "digest") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError("give exactly one of folder, git, archive, digest")
-        if self.revision and not self.git:
-            raise ValueError("only git has a revision")
+        if (self.revision or self.secret) and not self.git:
+            raise ValueError("only git has a revision and a secret")
         if self.revision.startswith("-"):
             raise ValueError("a revision does not begin with '-'")
         return self

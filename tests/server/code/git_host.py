@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import ssl
@@ -21,6 +22,8 @@ class GitHost:
         self.folder = folder
         self.requests: list[str] = []
         self.redirect_to = ""
+        self.asks_for = ""
+        """USER:PASSWORD, without which nobody sees anything; empty: everybody does."""
         self.hold = threading.Event()
         self.hold.set()
         self.certificate = folder / "certificate.pem"
@@ -64,6 +67,13 @@ class GitHost:
         if self.redirect_to:
             request.send_response(302)
             request.send_header("Location", self.redirect_to)
+            request.end_headers()
+            return
+        shown = base64.b64encode(self.asks_for.encode()).decode()
+        if self.asks_for and request.headers.get("Authorization") != f"Basic {shown}":
+            request.send_response(401)
+            request.send_header("WWW-Authenticate", 'Basic realm="git"')
+            request.send_header("Content-Length", "0")
             request.end_headers()
             return
         parts = urlsplit(request.path)

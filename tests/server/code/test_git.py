@@ -103,7 +103,7 @@ def test_a_link_of_a_commit_stays_within_it(host: GitHost, repository: Path, tre
     "url",
     ["ext::sh -c 'touch CANARY' %", "file:///etc", "ssh://git@host/x.git", "git@host:x.git",
      "http://git.example/x.git", "git://git.example/x", "-oProxyCommand=x", "--upload-pack=x",
-     "https://user:secret@git.example/x.git", "https:///x.git", "https://git.example:port/x",
+     "https://user:pa55word@git.example/x.git", "https:///x.git", "https://git.example:port/x",
      "https::https://git.example/x", "/etc", "https://git.exa mple/x", "https://[::1/x",
      "ftp://git.example/x", "HTTPS://", "fd::17/x"],
 )  # fmt: skip
@@ -115,7 +115,7 @@ def test_git_has_one_way_only(tree: Tree, url: str) -> None:
 
     with pytest.raises(BadCode) as caught:
         gather_git(url, "", tree, addresses=asked)
-    assert "secret" not in str(caught.value)
+    assert "pa55word" not in str(caught.value)
 
 
 def test_a_host_that_may_not_be_reached_is_not(host: GitHost, repository: Path, tree: Tree) -> None:
@@ -171,3 +171,37 @@ def test_what_is_not_there_is_said_by_git(host: GitHost, repository: Path, tree:
         gather_git(host.url("code"), "no-such-branch", tree, addresses=loopback)
     assert "no-such-branch" in caught.value.why
     assert "\n" not in caught.value.why
+
+
+def test_a_private_repository_is_shown_its_secret(
+    host: GitHost, repository: Path, tree: Tree
+) -> None:
+    """A token alone, or with a user; nobody sees it in git's arguments or in what is told."""
+    host.asks_for = "x-access-token:t0ken"
+    with pytest.raises(BadCode, match="could not fetch") as caught:
+        gather_git(host.url("code"), "main", tree, addresses=loopback)
+    assert "secret = NAME" in caught.value.do
+    with pytest.raises(BadCode) as caught:
+        gather_git(host.url("code"), "main", tree, addresses=loopback, password="wr0ng")
+    assert "wr0ng" not in str(caught.value)
+    commit = gather_git(host.url("code"), "main", tree, addresses=loopback, password="t0ken")
+    assert commit == git(repository, "rev-parse", "main")
+
+
+def test_a_secret_of_git_goes_to_the_host_that_was_named(
+    host: GitHost, repository: Path, tree: Tree
+) -> None:
+    """A redirect takes it nowhere."""
+    host.asks_for = "me:t0ken"
+    commit = gather_git(host.url("code"), "", tree, addresses=loopback, password="me:t0ken")
+    assert commit == git(repository, "rev-parse", "HEAD")
+    host.redirect_to = host.url("code")
+    with pytest.raises(BadCode):
+        gather_git(host.url("code"), "", tree, addresses=loopback, password="me:t0ken")
+
+
+def test_a_secret_that_would_add_a_header_is_refused(host: GitHost, tree: Tree) -> None:
+    """Line breaks end a header."""
+    with pytest.raises(BadCode, match="no password"):
+        gather_git(host.url("code"), "", tree, addresses=loopback, password="a\r\nX: b")
+    assert not host.requests

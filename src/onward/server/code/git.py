@@ -6,6 +6,7 @@ commit holds comes out as a tar (`git archive`), which has to pass the same chec
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import resource
@@ -14,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -37,11 +38,13 @@ _PASSED_ON = (
 )  # fmt: skip
 
 
-def gather_git(url: str, revision: str, tree: Tree, *, addresses: Addresses) -> str:
+def gather_git(
+    url: str, revision: str, tree: Tree, *, addresses: Addresses, password: str = ""
+) -> str:
     """Gives the files of a commit to `tree` and returns the commit's full name.
 
     `revision` is a branch, a tag or a commit's full name; '' is what the host gives by default.
-    Raises `BadCode`.
+    `password` is what the host asks for: a token, or `user:token`. Raises `BadCode`.
     """
     if shutil.which("git") is None:
         raise UsageError("git is not installed on the server", do="install it, or send an archive")
@@ -63,7 +66,7 @@ def gather_git(url: str, revision: str, tree: Tree, *, addresses: Addresses) -> 
                 "--no-recurse-submodules", "--no-write-commit-graph", "--no-auto-maintenance",
                 "--", url, revision or "HEAD",
             ],
-            Path(temporary), tree.limits,
+            Path(temporary), tree.limits, secrets=_authorized(host, port, password),
         )  # fmt: skip
         commit = _run(
             ["-C", str(folder), "rev-parse", "--verify", "FETCH_HEAD^{commit}"], Path(temporary),
@@ -90,7 +93,7 @@ def _checked(url: str) -> tuple[str, int]:
         raise BadCode(
             "there are credentials in the address of the git repository",
             why="whoever sees the job would see them",
-            do="send the code as an archive",
+            do="keep them as a secret, and name it: secret = NAME",
         )
     if parts.scheme != "https" or "::" in url.partition("//")[0] or not parts.hostname:
         raise BadCode(
@@ -103,14 +106,42 @@ def _checked(url: str) -> tuple[str, int]:
     return parts.hostname, port
 
 
+def _authorized(host: str, port: int, password: str) -> dict[str, str]:
+    """Variables by which git shows a password to this host and to no other.
+
+    Not arguments: those of a process are seen by everybody on the machine.
+    """
+    if not password:
+        return {}
+    if not password.isprintable():
+        raise BadCode(
+            "the secret for the git repository is no password", why="it has line breaks in it",
+            do="keep a token in it, or user:token",
+        )  # fmt: skip
+    pair = password if ":" in password else f"x-access-token:{password}"
+    shown = base64.b64encode(pair.encode()).decode()
+    place = f"{_bracketed(host)}:{port}" if port != 443 else _bracketed(host)
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.https://{place}/.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {shown}",
+    }
+
+
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _run(arguments: list[str], home: Path, limits: Limits) -> bytes:
-    """git, alone with its own folder, within limits of time, memory and disk."""
+def _run(
+    arguments: list[str], home: Path, limits: Limits, *, secrets: Mapping[str, str] | None = None
+) -> bytes:
+    """git, alone with its own folder, within limits of time, memory and disk.
+
+    `secrets` are variables whose values are never told.
+    """
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= {
+        **(secrets or {}),
         "HOME": str(home), "XDG_CONFIG_HOME": str(home), "TMPDIR": str(home), "LC_ALL": "C",
         "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "/bin/false", "SSH_ASKPASS": "/bin/false", "GIT_ALLOW_PROTOCOL": "https",
@@ -135,8 +166,8 @@ def _run(arguments: list[str], home: Path, limits: Limits) -> bytes:
             raise BadCode(
                 "git could not fetch the code",
                 why=_told(err, process.returncode),
-                do="check its address and revision (a branch, a tag or a commit's full name); only "
-                "public repositories can be fetched, others are sent as an archive",
+                do="check its address and revision (a branch, a tag or a commit's full name); a "
+                "private repository needs secret = NAME of a secret with a token",
             )
         out.seek(0)
         return out.read(1 << 16)

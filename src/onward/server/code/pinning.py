@@ -32,6 +32,7 @@ from onward.server.database import Database
 from onward.server.database.tables import Code
 from onward.server.names import now_s
 from onward.server.problems import BadCode, NotFound
+from onward.server.security.secret_files import read_secret
 from onward.server.settings import Settings
 from onward.server.spec import CodeSpec
 from onward.stores import Store
@@ -86,7 +87,8 @@ def pin_code(
                 unpack(file, tree)
             return code.archive
         assert code.git is not None
-        commit = gather_git(code.git, code.revision, tree, addresses=addresses)
+        password = read_secret(settings, code.secret).strip() if code.secret else ""
+        commit = gather_git(code.git, code.revision, tree, addresses=addresses, password=password)
         named = f" ({code.revision})" if code.revision not in ("", commit) else ""
         return f"{code.git} at {commit}{named}"
 

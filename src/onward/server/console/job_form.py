@@ -51,8 +51,9 @@ _PLACES: dict[tuple[str, ...], str] = {
     "output_location", ("output", "name"): "output_name", ("output", "predownload"):
     "predownload_checkpoint", ("verb",): "verb", ("branch_from",): "branch_from",
     ("increment", "strategy"): "strategy", ("increment", "budget"): "budget",
-    ("code", "revision"): "revision", ("environment",): "environment", ("secrets",): "secrets",
-    ("notify",): "notify", ("output",): "output_location",
+    ("code", "revision"): "revision", ("code", "secret"): "code_secret",
+    ("environment",): "environment", ("secrets",): "secrets", ("notify",): "notify",
+    ("output",): "output_location",
     **{
         ((part, name) if part else (name,)): shown for shown, (part, name, _, _) in _NUMBERS.items()
     },
@@ -135,6 +136,8 @@ class JobForm:
                 self.errors[name] = t("This is needed.")
         if value("code_kind") == "git" and value("revision"):
             found["code"]["revision"] = value("revision")
+        if value("code_kind") == "git" and value("code_secret"):
+            found["code"]["secret"] = value("code_secret")
         if value("output_name"):
             found["output"]["name"] = value("output_name")
         found["output"]["pass_as"] = value("output_pass") or "argument"
@@ -231,6 +234,7 @@ def _values_of(spec: Mapping[str, Any]) -> dict[str, str]:
     found = {
         "name": spec["name"], "script": command[0], "arguments": shlex.join(command[1:]),
         "code_kind": kind, "code": code.get(kind, ""), "revision": code.get("revision", ""),
+        "code_secret": code.get("secret", ""),
         "output_location": output["location"], "output_name": output.get("name", "train_url"),
         "output_pass": output.get("pass_as", "argument"),
         "predownload": "checkpoint" if named else predownload,
