@@ -26,6 +26,29 @@ def test_a_server_prints_its_first_token_once_and_answers_to_it(server: ServerPr
     assert server.stop() == 0
 
 
+def test_whoever_has_the_folder_makes_a_token_where_all_are_lost(server: ServerProcess) -> None:
+    """While the server runs, which knows it at once; the audit log tells of it."""
+    command = [
+        sys.executable, "-m", "onward.cli", "server", "token", "found again",
+        "--folder", str(server.folder / "server"),
+    ]  # fmt: skip
+    if server.database:
+        command += ["--database", server.database]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lost = replace(server, token=done.stdout.strip())
+    with lost.client() as client:
+        entries = client.get("/api/v1/audit").json()["items"]
+    assert ("token.make", "onward server token") in {(e["action"], e["by"]) for e in entries}
+
+
+def test_no_token_is_made_for_a_folder_without_a_server(tmp_path: Path) -> None:
+    """A wrong --folder makes no second, empty database."""
+    command = [sys.executable, "-m", "onward.cli", "server", "token", "x", "--folder", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "there is no server" in done.stderr
+
+
 def test_a_second_server_for_the_same_folder_or_database_is_refused(server: ServerProcess) -> None:
     """Two schedulers would start every attempt twice."""
     again = replace(server, process=None, port=0)

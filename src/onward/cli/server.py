@@ -14,7 +14,7 @@ from onward.errors import UsageError
 
 @click.group()
 def server() -> None:
-    """Back up a server and restore it; rebuild its index from outputs."""
+    """Back up a server and restore it; rebuild its index; make a token where all are lost."""
 
 
 @server.command()
@@ -82,6 +82,38 @@ def rebuild(
             f"{len(done.models):,} models with {done.checkpoints:,} checkpoints"
             + (f"; {len(done.problems):,} places cannot be read" if done.problems else "")
         )
+
+
+@server.command()
+@click.argument("name")
+@click.option("--scope", type=click.Choice(["read", "write", "admin"]), default="admin",
+              show_default=True, help="What whoever has it may do.")  # fmt: skip
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="How long it is good.")
+@server_option("--folder", type=click.Path(path_type=Path), help="The server's folder.")
+@server_option("--database", metavar="URL", help="As `onward serve` has it.")
+@json_option
+def token(name: str, scope: str, days: float | None, as_json: bool, **given: Any) -> None:
+    """Make a token called NAME without having one: whoever has the server's folder may.
+
+    For when the first one is lost. The server may run. The audit log says so.
+    """
+    text = _first().token_from_folder(
+        _settings(given), name, scope, lifetime_s=days * 86_400 if days is not None else None
+    )
+    if as_json:
+        write_json({"token": text})
+    else:
+        click.echo(text)
+
+
+def _first() -> Any:
+    try:
+        from onward.server.security import first as found
+    except ImportError as error:
+        raise UsageError(
+            "the server's packages are missing", why=str(error), do=PACKAGES
+        ) from error
+    return found
 
 
 def _pair(text: str, form: str) -> tuple[str, str]:
