@@ -32,6 +32,7 @@ from onward.server.observing import Observations, Observer
 from onward.server.problems import problem, problem_of
 from onward.server.scheduling import Supervisor
 from onward.server.scheduling.clock import Clock
+from onward.server.security.attempts import Desk, WrongTokens
 from onward.server.security.gatekeeper import Gatekeeper
 from onward.server.security.headers import Headers
 from onward.server.security.limits import Limits
@@ -94,11 +95,12 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.observations = Observations(parts.database)
     principals = Principals(parts.database)
     app.state.principals = principals
+    desk = Desk(principals, WrongTokens())
     # The last one added is met first.
     app.add_middleware(Limits, settings=parts.settings)
     app.add_middleware(
-        Gatekeeper, principals=principals,
-        login=Login(parts.settings, parts.database, principals),
+        Gatekeeper, principals=principals, desk=desk,
+        login=Login(parts.settings, parts.database, principals, desk),
         origins=Origins(parts.settings.host, parts.settings.hosts),
     )  # fmt: skip
     app.add_middleware(Observer, observations=app.state.observations)

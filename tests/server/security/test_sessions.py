@@ -11,7 +11,6 @@ from starlette.testclient import TestClient
 from onward.server.app import Parts, make_app
 from onward.server.database.tables import ConsoleSession, Token
 from onward.server.names import now_s
-from onward.server.security.attempts import FailedLogins
 from onward.server.security.login import local_path
 
 PAGE = {"accept": "text/html"}
@@ -167,16 +166,3 @@ def test_the_servers_own_names_are_good(client: TestClient, host: str) -> None:
 def test_a_login_sends_nobody_elsewhere(to: str) -> None:
     """Only to a path of this server."""
     assert local_path(to) == "/"
-
-
-def test_guessing_is_slow_and_only_for_who_guesses() -> None:
-    """After twenty failures within a minute an address waits until the first is a minute old."""
-    now = 0.0
-    failed = FailedLogins(lambda: now)
-    for _ in range(20):
-        assert not failed.too_many("1.2.3.4")
-        failed.note("1.2.3.4")
-    assert failed.too_many("1.2.3.4")
-    assert not failed.too_many("1.2.3.5")
-    now = 60.0
-    assert not failed.too_many("1.2.3.4")

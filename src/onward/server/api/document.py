@@ -39,7 +39,7 @@ _ALWAYS = {
     "401": "No token, or one that is unknown, expired or revoked.",
     "403": "The token may not do this.",
     "422": "A part of the request is not as described here.",
-    "429": "More requests than the limit allows.",
+    "429": "More requests, or wrong tokens from an address, than the limit allows.",
     "503": "Something that the answer needs does not answer; try again.",
 }
 _OF_A_THING = {"404": "Nothing has this id."}

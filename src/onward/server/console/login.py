@@ -20,8 +20,13 @@ from onward.server.console.rendering import language_of, render
 _YEAR_S = 365 * 24 * 3600
 
 
-def login_page(request: Request, *, wrong: bool = False, to: str | None = None) -> HTMLResponse:
-    """Asks for a token; afterwards the browser goes to `to`, by default the page it asked for."""
+def login_page(
+    request: Request, *, wrong: bool = False, wait_s: int = 0, to: str | None = None
+) -> HTMLResponse:
+    """Asks for a token; afterwards the browser goes to `to`, by default the page it asked for.
+
+    `wait_s` says that too many were wrong, and makes it 429.
+    """
     style, digest = _style()
     if to is None:
         query = "&".join(
@@ -31,9 +36,13 @@ def login_page(request: Request, *, wrong: bool = False, to: str | None = None) 
         if request.method not in ("GET", "HEAD"):
             to = "/"
     answer = render(
-        request, "login.html", status=401, style=f"'{digest}'", css=style, wrong=wrong, to=to
-    )
-    answer.headers["WWW-Authenticate"] = 'Bearer realm="onward"'
+        request, "login.html", status=429 if wait_s else 401, style=f"'{digest}'", css=style,
+        wrong=wrong, wait_s=wait_s, to=to,
+    )  # fmt: skip
+    if wait_s:
+        answer.headers["Retry-After"] = str(wait_s)
+    else:
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="onward"'
     if "language" in request.query_params:
         answer.set_cookie(
             "language", language_of(request).code, max_age=_YEAR_S, samesite="lax", httponly=True

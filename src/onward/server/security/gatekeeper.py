@@ -9,7 +9,6 @@ import hmac
 from typing import Any
 from urllib.parse import parse_qs
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from onward.server.console.errors import error_page, wants_page
 from onward.server.console.login import login_page
 from onward.server.problems import problem
+from onward.server.security.attempts import Desk
 from onward.server.security.login import Login
 from onward.server.security.origins import Origins
 from onward.server.security.principals import Principals, Visitor
@@ -27,13 +27,15 @@ _LONGEST_FORM = 1 << 20
 
 
 class Gatekeeper:
-    """Sets `request.state.principal` and `.csrf`, or answers 401, 403, or 421 for a wrong host."""
+    """Sets `request.state.principal` and `.csrf`, or answers 401, 403, 421 for a wrong host, or 429
+    for one more wrong token of too many."""
 
     def __init__(
-        self, app: ASGIApp, principals: Principals, login: Login, origins: Origins
+        self, app: ASGIApp, principals: Principals, desk: Desk, login: Login, origins: Origins
     ) -> None:
         self.app = app
         self.principals = principals
+        self.desk = desk
         self.login = login
         self.origins = origins
 
@@ -53,7 +55,7 @@ class Gatekeeper:
             return
         visitor = await self._visitor(request)
         if visitor is None:
-            await _unauthorized(request)(scope, receive, send)
+            await self._unauthorized(request)(scope, receive, send)
             return
         state = scope.setdefault("state", {})
         state["principal"], state["csrf"] = visitor.principal, visitor.csrf
@@ -75,14 +77,26 @@ class Gatekeeper:
             kind, _, text = request.headers["authorization"].partition(" ")
             if kind.lower() != "bearer":
                 return None
-            return await self._known("bearer", text.strip())
-        return await self._known("cookie", request.cookies.get(self.login.cookie, ""))
+            return await self._known(request, "bearer", text.strip())
+        return await self._known(request, "cookie", request.cookies.get(self.login.cookie, ""))
 
-    async def _known(self, kind: str, text: str) -> Visitor | None:
+    async def _known(self, request: Request, kind: str, text: str) -> Visitor | None:
         if not text:
             return None
-        return self.principals.remembered(kind, text) or await run_in_threadpool(
-            self.principals.look_up, kind, text
+        return self.principals.remembered(kind, text) or await self.desk.look_up(
+            request, kind, text
+        )
+
+    def _unauthorized(self, request: Request) -> Response:
+        # A session that has ended is no guess: its browser is shown where to sign in.
+        wait_s = self.desk.wait_s(request) if "authorization" in request.headers else 0
+        if wants_page(request):
+            return login_page(request, wait_s=wait_s)
+        document, headers = _NO_TOKEN, {"WWW-Authenticate": 'Bearer realm="onward"'}
+        if wait_s:
+            document, headers = _TOO_MANY, {"Retry-After": str(wait_s)}
+        return JSONResponse(
+            document, document["status"], headers, media_type="application/problem+json"
         )
 
 
@@ -116,6 +130,16 @@ async def _with_csrf(request: Request, csrf: str) -> Receive | None:
     return receive
 
 
+_NO_TOKEN = problem(
+    401, "Unauthorized", "a token is needed",
+    why="none was sent, or it is unknown, expired or revoked",
+    do="send `Authorization: Bearer TOKEN`; an administrator makes tokens",
+)  # fmt: skip
+_TOO_MANY = problem(
+    429, "TooMany", "too many wrong tokens came from this address",
+    why="this one is unknown, expired or revoked, too",
+    do="look at the token; one that is right is served at once",
+)  # fmt: skip
 _NO_CSRF = problem(
     403, "NoCSRF", "this form is not from a page of yours",
     why="it does not hold the secret of your session",
@@ -127,18 +151,3 @@ def _refused(request: Request, document: dict[str, Any]) -> Response:
     if wants_page(request):
         return error_page(request, document)
     return JSONResponse(document, document["status"], media_type="application/problem+json")
-
-
-def _unauthorized(request: Request) -> Response:
-    if wants_page(request):
-        return login_page(request)
-    return JSONResponse(
-        problem(
-            401, "Unauthorized", "a token is needed",
-            why="none was sent, or it is unknown, expired or revoked",
-            do="send `Authorization: Bearer TOKEN`; an administrator makes tokens",
-        ),
-        401,
-        {"WWW-Authenticate": 'Bearer realm="onward"'},
-        media_type="application/problem+json",
-    )  # fmt: skip

@@ -13,7 +13,7 @@ from onward.server.console.login import login_page
 from onward.server.database import Database
 from onward.server.database.tables import Audit
 from onward.server.names import now_s
-from onward.server.security.attempts import FailedLogins
+from onward.server.security.attempts import Desk
 from onward.server.security.principals import Principals
 from onward.server.security.sessions import close_session, open_session
 from onward.server.security.tokens import Principal
@@ -25,11 +25,13 @@ _LONGEST_FORM = 16_384
 class Login:
     """What `/login` and `/logout` do. The gatekeeper calls it: there is nobody to route to yet."""
 
-    def __init__(self, settings: Settings, database: Database, principals: Principals) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, principals: Principals, desk: Desk
+    ) -> None:
         self.settings = settings
         self.database = database
         self.principals = principals
-        self.failed = FailedLogins()
+        self.desk = desk
 
     @property
     def cookie(self) -> str:
@@ -37,16 +39,15 @@ class Login:
         return "__Host-onward" if self.settings.tls_certificate else "onward"
 
     async def sign_in(self, request: Request) -> Response:
-        """303 to where the form says, with a cookie; or 401, and the page again."""
+        """303 to where the form says, with a cookie; or 401, or 429 after too many wrong ones, and
+        the page again."""
         remote = request.client.host if request.client else ""
         to = "/"
         fields = await form_fields(request)
         if fields is not None:
             to = local_path(fields.get("next", ["/"])[0])
             text = fields.get("token", [""])[0].strip()
-            if self.failed.too_many(remote):
-                return login_page(request, wrong=True, to=to)
-            visitor = await run_in_threadpool(self.principals.look_up, "bearer", text)
+            visitor = await self.desk.look_up(request, "bearer", text)
             if visitor is not None:
                 cookie = await run_in_threadpool(self._open, visitor.principal, remote)
                 answer = RedirectResponse(to, 303)
@@ -55,8 +56,7 @@ class Login:
                     httponly=True, samesite="strict", secure=self.cookie.startswith("__Host-"),
                 )  # fmt: skip
                 return answer
-        self.failed.note(remote)
-        return login_page(request, wrong=True, to=to)
+        return login_page(request, wrong=True, wait_s=self.desk.wait_s(request), to=to)
 
     async def sign_out(self, request: Request) -> Response:
         """The session ends here, whatever the browser keeps."""
