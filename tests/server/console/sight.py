@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Playwright, Request, Response
 
@@ -20,6 +21,10 @@ ARGUMENTS = [
 WIDTHS = {"wide": (1440, 900), "narrow": (390, 844)}
 PATIENCE_MS = 60_000
 """For one thing to happen on a busy machine."""
+
+WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+"""The rules of axe-core that a page is held to."""
+_AXE = Axe()
 
 _FAINT = """() => {
   // Every visible text against what is painted behind it: WCAG 2's contrast.
@@ -70,6 +75,16 @@ _WIDE = """() => {
     .map((e) => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`).slice(0, 5)
     .concat(`the page is ${document.documentElement.scrollWidth} wide`);
 }"""
+
+_UNREACHABLE = """() =>
+  // What is wider than its place, or is a table that will be between the two widths, where no key
+  // scrolls it or nobody is told what it is.
+  [...document.querySelectorAll("main *, dialog[open] *")]
+    .filter((e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && !e.closest(".tabs")
+      && e.clientWidth && (e.scrollWidth > e.clientWidth + 1 || e.querySelector("table")))
+    .filter((e) => e.tabIndex < 0 || !(e.matches("pre, textarea, input")
+      || e.ariaLabel || document.getElementById(e.getAttribute("aria-labelledby"))))
+    .map((e) => `no key scrolls ${e.outerHTML.slice(0, 120)}`)"""
 
 
 @dataclass
@@ -129,6 +144,17 @@ class Sight:
     def is_faint(self) -> list[str]:
         found: list[str] = self.page.evaluate(_FAINT)
         return found
+
+    def violations(self) -> list[str]:
+        """Of WCAG 2, A and AA, as far as axe-core can tell; and what only a mouse scrolls."""
+        options = {"runOnly": {"type": "tag", "values": WCAG}, "resultTypes": ["violations"]}
+        found = _AXE.run(self.page, options=options).response["violations"]
+        unreachable: list[str] = self.page.evaluate(_UNREACHABLE)
+        return unreachable + [
+            f"{each['id']}: {each['help']}: {node['html'][:200]}"
+            for each in found
+            for node in each["nodes"]
+        ]
 
     def reach(self, text: str, *, most: int = 80) -> bool:
         """Whether Tab, pressed again and again, comes to something that says `text`."""

@@ -301,14 +301,14 @@ def test_data_is_compared_and_items_are_found(browser: Browser, lab: Path, add: 
         ("2", "v2", ["2", "1", "1"]), ("1", "v1", ["3", "0", "0"]),
     ]  # fmt: skip
     compared = browser.get(f"{at}/data?first=v1&second=v2")
-    status = compared.one("dl", role="status").text
+    status = compared.one("div", id="compared").text
     assert status == "Added2Changed1Removed1The same1"
-    seen = browser.get(f"{at}/data?item=d").one("ul", role="status")
+    seen = browser.get(f"{at}/data?item=d").one("div", id="found")
     assert [e.text.split()[0] for e in seen.walk() if e.tag == "li"] == ["seen", "not"]
     newest = [*output.repository.history.commits][-1]
     output.save(step=30, increment=3, finished=True, parent=newest)  # without a ledger
     browser.get(at)
-    seen = browser.get(f"{at}/data?item=d").one("ul", role="status")
+    seen = browser.get(f"{at}/data?item=d").one("div", id="found")
     assert [e.text.split()[0] for e in seen.walk() if e.tag == "li"] == ["cannot", "seen", "not"]
     for query in ("first=v1&second=v9", "item=%00", f"first={HOSTILE}&second=v1"):
         page = browser.get(f"{at}/data?{query}")
