@@ -8,13 +8,16 @@ when it takes too long. The answer is one JSON object on standard output: `{"ans
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from onward.errors import DataError, OnwardError
+from onward.errors import Damaged, DataError, NewerFormat, OnwardError
 from onward.facts.checkpoints import shown_document
-from onward.facts.damage import damage_document
+from onward.facts.damage import PROGRESS, damage_document
 from onward.facts.data_diff import compared_checkpoints, compared_document
 from onward.facts.data_log import data_facts
 from onward.facts.ledgers import ledgers_in
@@ -29,6 +32,8 @@ from onward.repository import open_repository
 from onward.repository.verifying import verify
 from onward.stores import open_store
 
+_TELL_EVERY_S = 0.2
+
 
 def plan(facts: dict[str, Any]) -> Any:
     """What a job would do; `facts` is its `JobSpec`."""
@@ -36,12 +41,50 @@ def plan(facts: dict[str, Any]) -> Any:
 
 
 def damage(facts: dict[str, Any]) -> Any:
-    """What is damaged in an output, or in the one checkpoint that is named; changes nothing."""
+    """What is damaged in the checkpoint that is named, by lengths; changes nothing."""
     repository = open_repository(open_store(facts["url"]))
-    name, every_byte = facts.get("checkpoint"), bool(facts.get("every_byte"))
-    commits = [repository.history.resolve(name)] if name else None
-    findings = verify(repository, commits=commits, every_byte=every_byte)
-    return damage_document(repository, findings, every_byte=every_byte)
+    commit = repository.history.resolve(facts["checkpoint"])
+    return damage_document(repository, verify(repository, commits=[commit]), every_byte=False)
+
+
+def damage_in_every_byte(facts: dict[str, Any]) -> Any:
+    """As `damage`, by every byte. Tells in a file `PROGRESS` of its folder how far it is."""
+    repository = open_repository(open_store(facts["url"]))
+    commit = repository.history.resolve(facts["checkpoint"])
+    try:
+        all_bytes = sum(pack.size for pack in repository.manifest(commit).packs.values())
+    except (Damaged, NewerFormat):
+        all_bytes = 0  # a finding
+    told, parent = _Told(Path(PROGRESS), all_bytes), os.getppid()
+
+    def progress(size: int) -> None:
+        if os.getppid() != parent:
+            sys.exit(1)  # who asked was killed, and the next one asks again
+        told.add(size)
+
+    findings = verify(repository, commits=[commit], every_byte=True, progress=progress)
+    return damage_document(repository, findings, every_byte=True)
+
+
+class _Told:
+    """What was read so far, in a file that is never half written."""
+
+    def __init__(self, path: Path, all_bytes: int) -> None:
+        self._path = path
+        self._all_bytes = all_bytes
+        self._read_bytes = 0
+        self._next_s = 0.0
+        self.add(0)
+
+    def add(self, size: int) -> None:
+        self._read_bytes += size
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _TELL_EVERY_S
+        fresh = self._path.with_suffix(".fresh")
+        said = {"read_bytes": self._read_bytes, "all_bytes": self._all_bytes}
+        fresh.write_text(json.dumps(said))
+        fresh.replace(self._path)
 
 
 def show(facts: dict[str, Any]) -> Any:
@@ -97,6 +140,7 @@ def make_champion(facts: dict[str, Any]) -> Any:
 QUESTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "plan": plan,
     "damage": damage,
+    "damage_in_every_byte": damage_in_every_byte,
     "show": show,
     "report": report,
     "data_diff": data_diff,

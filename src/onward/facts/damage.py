@@ -7,6 +7,9 @@ from typing import Any
 from onward.repository import Repository
 from onward.repository.verifying import Findings
 
+PROGRESS = "progress.json"
+"""The file in which a child tells how far it is (`child.py`)."""
+
 
 def damage_document(
     repository: Repository, findings: Findings, *, every_byte: bool

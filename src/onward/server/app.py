@@ -28,6 +28,7 @@ from onward.server.jobs.submitting import store_at
 from onward.server.logs.series import SeriesCache
 from onward.server.logs.streams import Streams
 from onward.server.models.librarian import Librarian
+from onward.server.models.verifying import Verifier
 from onward.server.observing import Observations, Observer
 from onward.server.problems import problem, problem_of
 from onward.server.scheduling import Supervisor
@@ -69,13 +70,16 @@ def make_app(parts: Parts) -> FastAPI:
         )  # fmt: skip
         courier = Courier(parts.settings, parts.database)
         librarian = Librarian(parts.settings, parts.database)
-        threads = (supervisor, clock, courier, librarian)
+        verifier = Verifier(parts.settings, parts.database)
+        threads = (supervisor, clock, courier, librarian, verifier)
         for each in threads:
             each.start()
         try:
             yield
         finally:
             await app.state.streams.close()
+            # Before its child is ended, which it would take for a failure.
+            await run_in_threadpool(verifier.stop)
             end_children()
             for each in threads:
                 await run_in_threadpool(each.stop)

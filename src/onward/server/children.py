@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ _PATIENCE_S = 10.0
 _LONGEST_ANSWER = 32 << 20
 _MEMORY_BYTES = 8 << 30
 _LONG_S = 120.0
+_WATCH_EVERY_S = 0.2
 _places = threading.BoundedSemaphore(_AT_ONCE)
 _long_places = threading.BoundedSemaphore(_AT_ONCE)
 """For what may take longer than `_LONG_S`: nobody waits for it with a short question."""
@@ -38,17 +40,21 @@ _running: set[subprocess.Popen[bytes]] = set()
 
 def ask_child(
     question: str, facts: Mapping[str, Any], *, environment: Mapping[str, str], folder: Path,
-    timeout_s: float,
+    timeout_s: float, watch: Callable[[], None] | None = None,
 ) -> Any:  # fmt: skip
     """The child's answer. Raises its typed error, `TooMany`, or `Unreachable` when it takes longer.
 
     `environment` is added to what every child of the server inherits. It runs in `folder`.
+    `watch` is called a few times a second meanwhile; what it raises ends the child.
     """
     places = _long_places if timeout_s > _LONG_S else _places
     if not places.acquire(timeout=_PATIENCE_S):
         raise TooMany("too many questions are being answered", do="ask again in a moment")
     try:
-        said = _run(question, facts, environment=environment, folder=folder, timeout_s=timeout_s)
+        said = _run(
+            question, facts, environment=environment, folder=folder, timeout_s=timeout_s,
+            watch=watch,
+        )  # fmt: skip
     finally:
         places.release()
     if "error" in said:
@@ -65,7 +71,7 @@ def end_children() -> None:
 
 def _run(
     question: str, facts: Mapping[str, Any], *, environment: Mapping[str, str], folder: Path,
-    timeout_s: float,
+    timeout_s: float, watch: Callable[[], None] | None,
 ) -> dict[str, Any]:  # fmt: skip
     # Files, not pipes: nothing that the child writes can fill the server's memory or block it.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken:
@@ -81,7 +87,7 @@ def _run(
         resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (_LONGEST_ANSWER, _LONGEST_ANSWER))
         _running.add(child)
         try:
-            status = child.wait(timeout_s)
+            status = _ended(child, timeout_s, watch)
         except subprocess.TimeoutExpired as error:
             raise Unreachable(
                 f"there was no answer within {timeout_s:g} seconds", do="try again"
@@ -102,6 +108,22 @@ def _run(
             do="`onward verify` looks for damage in the output",
         ) from error
     return said
+
+
+def _ended(
+    child: subprocess.Popen[bytes], timeout_s: float, watch: Callable[[], None] | None
+) -> int:
+    if watch is None:
+        return child.wait(timeout_s)
+    end_s = time.monotonic() + timeout_s
+    while True:
+        watch()
+        left_s = end_s - time.monotonic()
+        try:
+            return child.wait(max(0.0, min(_WATCH_EVERY_S, left_s)))
+        except subprocess.TimeoutExpired:
+            if left_s <= _WATCH_EVERY_S:
+                raise
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

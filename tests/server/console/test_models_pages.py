@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from onward.data.ledger import Ledger
-from onward.server.database.tables import Audit
+from onward.server.console.languages import language
+from onward.server.database.tables import Audit, Verification
 from onward.server.models import add_model
+from onward.server.models.verifying import Verifier
 from onward.server.storages import register
 from tests.cli.outputs import Output, floats
 from tests.cli.scored import Scored, answers, three_increments
@@ -50,6 +52,12 @@ def add(lab: Path, browser: Browser) -> AddModel:
 def digits(lab: Path) -> Scored:
     """Three increments: the second is fine, the third forgets much of `first`."""
     return three_increments(lab / "digits")
+
+
+@pytest.fixture
+def nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's own thread verifies nothing: the test does."""
+    monkeypatch.setattr(Verifier, "_run", lambda self: None)
 
 
 def learned(folder: Path) -> Output:
@@ -253,20 +261,72 @@ def test_a_checkpoint_tells_what_trained_it(browser: Browser, lab: Path, add: Ad
     assert browser.get(f"{at}/checkpoints/v99").status == 404
 
 
-@pytest.mark.parametrize("every_byte", [{}, {"every_byte": "yes"}])
-def test_verify_finds_damage(
-    browser: Browser, lab: Path, add: AddModel, every_byte: dict[str, str]
+def test_verify_tells_at_once_whether_all_is_there(
+    browser: Browser, lab: Path, add: AddModel
 ) -> None:
-    """Intact first; with one bit changed it is found by reading every byte."""
+    """A pack that is missing is damage; a bit that turned is only seen by reading it."""
     output = Output(lab / "out")
     (commit,) = output.chain(1)
     at = f"/models/{add('out')}/checkpoints/{commit.checkpoint}"
-    page = browser.submit(browser.get(at), f"{at}/verify", **every_byte)
+    page = browser.submit(browser.get(at), f"{at}/verify")
     assert (page.status, "Intact" in page.text) == (200, True)
     (pack,) = (output.folder / "onward" / "packs").iterdir()
     output.flip(pack)
-    page = browser.submit(browser.get(at), f"{at}/verify", **every_byte)
-    assert ("Damaged" in page.text) is bool(every_byte)
+    assert "Intact" in browser.submit(browser.get(at), f"{at}/verify").text
+    pack.unlink()
+    assert "Damaged" in browser.submit(browser.get(at), f"{at}/verify").text
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_reading_every_byte_is_told_of_while_it_is_under_way(
+    nobody_reads: None, browser: Browser, lab: Path, add: AddModel, code: str
+) -> None:
+    """The form comes back at once; the page says how far it is, then what was found, and by whom it
+    was asked is in the audit log. Sent twice, it is read once."""
+    output = Output(lab / "out")
+    (commit,) = output.chain(1)
+    model = add("out")
+    at = f"/models/{model}/checkpoints/{commit.checkpoint}"
+    spoken = language(code).t
+    browser.headers["cookie"] = f"language={code}"
+    form = browser.get(at)
+    assert not form.one("div", id="verification").children[1:]
+    for _ in range(2):
+        answer = browser.submit(form, f"{at}/verify", every_byte="yes")
+        assert (answer.status, answer.location) == (303, f"{at}#verification")
+    with browser.database.read() as session:
+        (row,) = session.scalars(select(Verification))
+        (entry,) = session.scalars(select(Audit))
+    assert (entry.action, entry.object) == ("model.verify", f"lab:out {commit.checkpoint}")
+
+    def shown(**values: Any) -> Page:
+        with browser.database.write() as session:
+            session.execute(update(Verification).values(**values))
+        page = browser.get(f"/models/{model}/checkpoints/v1")
+        (live,) = [each for each in page.elements if each.attributes.get("id") == "verification"]
+        if "data-refresh" in live.attributes:
+            assert live.attributes["hx-get"] == at
+        part = browser.get(at, hx_request="true")
+        assert part.one("div", id="verification").text == live.text
+        assert len(part.elements) < 20
+        return part
+
+    # What the thread does with the row, step by step.
+    page = shown(state="waiting")
+    assert spoken("Every byte of it will be read, after other checkpoints.") in page.text
+    page = shown(state="running", read_bytes=2048, all_bytes=4096)
+    bar = page.one("progress")
+    assert (bar.attributes["value"], bar.attributes["max"]) == ("2048", "4096")
+    page = shown(state="failed", problem={"what": "its store is silent", "why": "", "do": ""})
+    assert "its store is silent" in page.text
+    assert "data-refresh" not in page.one("div", id="verification").attributes
+    output.flip(next((output.folder / "onward" / "packs").iterdir()))
+    shown(state="waiting")
+    assert Verifier(browser.settings, browser.database).read_next()
+    page = browser.get(at)
+    assert spoken("Damaged") in page.text
+    assert f"pack {next(iter(output.repository.manifest(commit).packs))} has changed" in page.text
+    assert row.state == "waiting"
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

@@ -22,8 +22,6 @@ from tests.server.security.test_routes import UNSAFE, routes
 
 CHANGES_NOTHING = {
     ("POST", "/api/v1/plan"),
-    ("POST", "/api/v1/models/{model_id}/checkpoints/{checkpoint}/verify"),
-    ("POST", "/models/{model_id}/checkpoints/{checkpoint}/verify"),
     ("POST", "/jobs/new/plan"),
     ("POST", "/look"),
 }
@@ -41,8 +39,7 @@ CONSOLE |= {
     ("POST", f"/models{path}")
     for path in (
         "", "/{model_id}/promote", "/{model_id}/rollback",
-        "/{model_id}/checkpoints/{checkpoint}/promote",
-        "/{model_id}/checkpoints/{checkpoint}/{kind}",
+        *(f"/{{model_id}}/checkpoints/{{checkpoint}}/{x}" for x in ("promote", "verify", "{kind}")),
     )
 }  # fmt: skip
 """Their entries are held to in tests/server/console/test_{settings,models}_pages.py."""
@@ -191,6 +188,9 @@ def all_of_them(house: House, folder: Path) -> dict[tuple[str, str], Callable[[]
         ("PUT", f"{checkpoint}/pin"): changes("pin", "PUT", f"/checkpoints/{first}/pin", first),
         ("DELETE", f"{checkpoint}/pin"): changes(
             "unpin", "DELETE", f"/checkpoints/{first}/pin", first
+        ),
+        ("POST", f"{checkpoint}/verify"): changes(
+            "verify", "POST", f"/checkpoints/{second}/verify", second, json={"every_byte": True}
         ),
         ("DELETE", checkpoint): changes("drop", "DELETE", f"/checkpoints/{first}", first),
         ("POST", "/api/v1/schedules"): new(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -280,3 +280,21 @@ class Damage(_Open):
     every_byte: bool
     checkpoints: int
     damaged: list[dict[str, Any]]
+
+
+class VerificationDocument(BaseModel):
+    """A look at every byte of a checkpoint; `findings` when it has ended, `problem` if it could not
+    be done."""
+
+    id: str
+    model: str
+    checkpoint: str
+    state: Literal["waiting", "running", "ended", "failed"]
+    created_at: float
+    created_by: str
+    started_at: float | None
+    ended_at: float | None
+    read_bytes: int
+    all_bytes: int
+    findings: Damage | None
+    problem: dict[str, Any] | None

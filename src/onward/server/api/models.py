@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -25,10 +26,11 @@ from onward.server.api.model_documents import (
     ModelSummary,
     SavingsDocument,
     SeenDocument,
+    VerificationDocument,
 )
 from onward.server.api.outside import once_outside
 from onward.server.api.parameters import Cursor, Limit, Word
-from onward.server.models import Change
+from onward.server.models import Change, verifying
 from onward.server.models.catalog import summary_document
 from onward.server.models.changing import carry_out, decide
 from onward.server.spec import Where
@@ -75,6 +77,7 @@ class VerifyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     every_byte: bool = False
+    """Not only whether all is there, with the right size."""
 
 
 @router.get("/models", response_model=ModelPage)
@@ -130,16 +133,48 @@ def checkpoint(model_id: ModelId, checkpoint: Named, call: Caller) -> Any:
     return models.checkpoint_document(call.settings, call.database, model_id, checkpoint)
 
 
-@router.post("/models/{model_id}/checkpoints/{checkpoint}/verify", response_model=Damage)
+@router.post(
+    "/models/{model_id}/checkpoints/{checkpoint}/verify", response_model=Damage,
+    responses={202: {"model": VerificationDocument, "description": "Every byte is being read."}},
+)  # fmt: skip
 def verify(
     model_id: ModelId, checkpoint: Named, call: Caller, body: VerifyRequest | None = None
 ) -> Any:
-    """Looks for damage; changes nothing. `every_byte` reads all that it needs, which takes long."""
+    """Looks for damage; changes nothing. With `every_byte` all that it needs is read, which may
+    take hours: the answer is a verification that is under way, and `Location` says where to ask."""
     call.need("write")
-    every_byte = body is not None and body.every_byte
-    return models.verify_checkpoint(
-        call.settings, call.database, model_id, checkpoint, every_byte=every_byte
-    )
+    if body is None or not body.every_byte:
+        return models.look_for_damage(call.settings, call.database, model_id, checkpoint)
+    answer = ask_to_verify(call, model_id, checkpoint)
+    id_ = json.loads(bytes(answer.body))["id"]
+    answer.headers["Location"] = f"/api/v1/models/{model_id}/verifications/{id_}"
+    return answer
+
+
+def ask_to_verify(call: Call, model_id: str, checkpoint: str) -> JSONResponse:
+    """Keeps the wish to read every byte of a checkpoint, once."""
+    answered = call.answered()
+    if answered is not None:
+        return answered
+    id_, location = verifying.checkpoint_of(call.settings, call.database, model_id, checkpoint)
+    return call.once(
+        lambda session: verifying.document(
+            verifying.ask(session, model_id, id_, by=call.principal.name)
+        ),
+        action="model.verify", status=202, about=f"{location} {id_}",
+    )  # fmt: skip
+
+
+@router.get("/models/{model_id}/verifications/{verification}", response_model=VerificationDocument)
+def verification(
+    model_id: ModelId,
+    verification: Annotated[str, Path(pattern=r"^ver-[a-z0-9]{1,28}$")],
+    call: Caller,
+) -> Any:
+    """How far it is, and what it found."""
+    call.need("read")
+    with call.database.read() as session:
+        return verifying.document(verifying.find_verification(session, model_id, verification))
 
 
 @router.get("/models/{model_id}/learning", response_model=LearningDocument, tags=["learning"])

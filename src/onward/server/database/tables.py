@@ -241,6 +241,31 @@ class Checkpoint(Base):
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
+class Verification(Base):
+    """A look at every byte of a checkpoint, asked for before it begins. The newest ended one of a
+    checkpoint is kept."""
+
+    __tablename__ = "verifications"
+    __table_args__ = (
+        Index("verifications_by_checkpoint", "model", "checkpoint", "created_at"),
+        Index("verifications_by_state", "state", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    model: Mapped[str] = mapped_column(String(32))
+    checkpoint: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    """waiting, running, ended (with findings), or failed (with a problem)."""
+    created_at: Mapped[float]
+    created_by: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[float | None]
+    ended_at: Mapped[float | None]
+    read_bytes: Mapped[int] = mapped_column(default=0)
+    all_bytes: Mapped[int] = mapped_column(default=0)
+    findings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    problem: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
 # Who may what, and who did what.
 
 

@@ -14,9 +14,9 @@ from onward.server.models.documents import (
     data_seen,
     learning_document,
     learning_picture,
+    look_for_damage,
     model_document,
     savings_document,
-    verify_checkpoint,
 )
 from onward.server.models.syncing import sync_model, sync_outputs
 
@@ -34,9 +34,9 @@ __all__ = [
     "learning_document",
     "learning_picture",
     "list_models",
+    "look_for_damage",
     "model_document",
     "savings_document",
     "sync_model",
     "sync_outputs",
-    "verify_checkpoint",
 ]

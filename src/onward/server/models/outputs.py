@@ -7,9 +7,10 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +84,21 @@ def opened(settings: Settings, database: Database, location: str) -> Iterator[Re
 
 def ask_about(
     settings: Settings, database: Database, location: str, question: str, *, timeout_s: float,
-    **facts: Any,
+    watch: Callable[[Path], None] | None = None, **facts: Any,
 ) -> Any:  # fmt: skip
     """The answer of a child process to a question about the output (`facts/child.py`).
 
     For all that reads tensors, such as ledgers and evidence, or documents that may be very large:
-    whoever wrote the output decides how large they are.
+    whoever wrote the output decides how large they are. `watch` is called a few times a second
+    with the folder that the child runs in; what it raises ends the child.
     """
     place, environment = _looked_up(settings, database, location)
-    with tempfile.TemporaryDirectory(prefix="onward-ask-") as folder:
+    with tempfile.TemporaryDirectory(prefix="onward-ask-") as temporary:
+        folder = Path(temporary)
         return ask_child(
             question, {**facts, "url": place.url, "single_writer": place.single_writer},
-            environment=environment, folder=Path(folder), timeout_s=timeout_s,
+            environment=environment, folder=folder, timeout_s=timeout_s,
+            watch=partial(watch, folder) if watch is not None else None,
         )  # fmt: skip
 
 

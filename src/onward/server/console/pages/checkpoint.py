@@ -6,13 +6,13 @@ import shlex
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from onward.errors import OnwardError
 from onward.facts.contents import flattened
 from onward.server import models as service
 from onward.server.api.call import Call
-from onward.server.api.models import ModelId, Named
+from onward.server.api.models import ModelId, Named, ask_to_verify
 from onward.server.console.forms import Sent, call_of
 from onward.server.console.pages.models import (
     delta_line,
@@ -22,7 +22,8 @@ from onward.server.console.pages.models import (
     labels,
     told,
 )
-from onward.server.console.rendering import language_of, render
+from onward.server.console.rendering import is_partial, language_of, render
+from onward.server.models import verifying
 from onward.server.problems import status_of
 
 _TENSORS, _SETTINGS = 100, 100
@@ -34,22 +35,37 @@ router = APIRouter(include_in_schema=False)
 def shown(
     request: Request, model_id: ModelId, checkpoint: Named, tensors: str = ""
 ) -> HTMLResponse:  # fmt: skip
-    """From its manifest, which is checked by digest; no tensor is read."""
-    return _page(request, call_of(request), model_id, checkpoint, everything=tensors == "all")
+    """From its manifest, which is checked by digest; no tensor is read. The state of its
+    verification alone where htmx asks for it."""
+    call = call_of(request)
+    if is_partial(request):
+        return render(
+            request, "_verification.html", verification=_verification(call, model_id, checkpoint)
+        )
+    return _page(request, call, model_id, checkpoint, everything=tensors == "all")
 
 
 @router.post("/models/{model_id}/checkpoints/{checkpoint}/verify")
-def verify(request: Request, model_id: ModelId, checkpoint: Named, sent: Sent) -> HTMLResponse:
-    """Looks for damage, and shows what it found. Changes nothing, so it may be sent again."""
+def verify(request: Request, model_id: ModelId, checkpoint: Named, sent: Sent) -> Response:
+    """Looks for damage, and shows what it found; or where the reading of every byte is told of."""
     call = call_of(request, sent)
     call.need("write")
-    every_byte = sent.get("every_byte") == "yes"
+    if sent.get("every_byte") == "yes":
+        _, error = told(lambda: ask_to_verify(call, model_id, checkpoint))
+        if error is None:
+            here = f"/models/{model_id}/checkpoints/{checkpoint}"
+            return RedirectResponse(f"{here}#verification", 303)
+        return _page(request, call, model_id, checkpoint, error=error)
     found, error = told(
-        lambda: service.verify_checkpoint(
-            call.settings, call.database, model_id, checkpoint, every_byte=every_byte
-        )
+        lambda: service.look_for_damage(call.settings, call.database, model_id, checkpoint)
     )
     return _page(request, call, model_id, checkpoint, checked=found, error=error)
+
+
+def _verification(call: Call, model_id: str, id_: str) -> dict[str, Any] | None:
+    with call.database.read() as session:
+        row = verifying.newest_of(session, model_id, id_)
+    return verifying.document(row) if row is not None else None
 
 
 def _page(
@@ -74,6 +90,7 @@ def _page(
         scores=_scores(found), tensors=found["tensors"][: None if everything else _TENSORS],
         own_bytes=sum(p["size_bytes"] for p in found["packs"].values() if p["own"]),
         checked=checked, error=error, tab="model",
+        verification=_verification(call, model_id, found["checkpoint"]),
     )  # fmt: skip
 
 

@@ -175,6 +175,32 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest"),
     )
     op.create_table(
+        "verifications",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("model", sa.String(length=32), nullable=False),
+        sa.Column("checkpoint", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("created_at", sa.Float(precision=53), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column("started_at", sa.Float(precision=53), nullable=True),
+        sa.Column("ended_at", sa.Float(precision=53), nullable=True),
+        sa.Column(
+            "read_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "all_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("findings", sa.JSON(), nullable=False),
+        sa.Column("problem", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("verifications", schema=None) as batch_op:
+        batch_op.create_index(
+            "verifications_by_checkpoint", ["model", "checkpoint", "created_at"], unique=False
+        )
+        batch_op.create_index("verifications_by_state", ["state", "created_at"], unique=False)
+
+    op.create_table(
         "webhooks",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
@@ -306,6 +332,11 @@ def downgrade() -> None:
         batch_op.drop_index("attempts_by_state")
 
     op.drop_table("attempts")
+    with op.batch_alter_table("verifications", schema=None) as batch_op:
+        batch_op.drop_index("verifications_by_state")
+        batch_op.drop_index("verifications_by_checkpoint")
+
+    op.drop_table("verifications")
     op.drop_table("webhooks")
     op.drop_table("tokens")
     op.drop_table("storages")
