@@ -66,7 +66,8 @@ class House:
     """One server with one administrator."""
 
     def __init__(self, folder: Path, database: Database) -> None:
-        self.settings = Settings(folder=folder / "server")
+        # Where a test's client starts the scheduler as well, jobs stay as the test moves them.
+        self.settings = Settings(folder=folder / "server", tick_s=1e6)
         self.database = database
         name_storage(database, "here")
         pinned = pin_archive(self.settings, database, _code(), by="test", name="test")
