@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from dataclasses import replace
 
 import click
-import numpy as np
-import numpy.typing as npt
 
 from onward.cli.data_ledgers import SHOWN, loader_option, some, unfinished_text
 from onward.cli.data_source import snapshot_of, source_options
 from onward.cli.options import json_option, output_argument, write_json, write_lines
 from onward.cli.text import clean, count
-from onward.data.delta import Delta
-from onward.data.items import Items
 from onward.errors import UsageError
 from onward.facts.data_diff import Compared, compared_checkpoints, compared_document
-from onward.facts.ledgers import FoundLedgers, hexes, ledgers_in, settled
+from onward.facts.ledgers import hexes, ledgers_in, settled
 from onward.facts.outputs import open_output
-from onward.learning.evidence import evidence_of
-from onward.learning.holdouts import Holdouts
+from onward.jobs.difference import HeldOut
 
 
 @click.command()
@@ -66,35 +60,14 @@ def diff(
         pinned = settled(ledger)
         snapshot = snapshot_of(first, keys=keys, format_=format_, classes=classes)
         items = snapshot.identified
-        delta, held_out = _without(_held_out(base, items), ledger.delta(items))
+        known = HeldOut(base.found.repository, base.found.commit)
+        delta, held_out = known.without(items, ledger.delta(items))
         compared = Compared(base, pinned, first, delta, snapshot.names, items, held_out)
     limit = None if everything else SHOWN
     if as_json:
         write_json(compared_document(compared, limit))
     else:
         write_lines(_lines(compared, limit))
-
-
-def _held_out(base: FoundLedgers, items: Items) -> npt.NDArray[np.bool_]:
-    """Which items are in holdouts that the checkpoint knows."""
-    holdouts = Holdouts()
-    frozen = evidence_of(base.found.repository, base.found.commit).holdouts
-    for name, holdout in frozen.items():
-        holdouts.freeze(
-            name, digests=holdout.digests, count=holdout.count, increment=holdout.increment,
-            metric=holdout.metric, higher_is_better=holdout.higher_is_better,
-            clusters=holdout.clusters, kind=holdout.kind,
-        )  # fmt: skip
-    if items.digests is None:
-        return np.zeros(items.count, np.bool_)
-    return holdouts.contains(items.digests)
-
-
-def _without(held: npt.NDArray[np.bool_], delta: Delta) -> tuple[Delta, int]:
-    """The delta without what is held out, and how many items that is."""
-    added, changed = (which[~held[which]] for which in (delta.added, delta.changed))
-    left_out = len(delta.added) + len(delta.changed) - len(added) - len(changed)
-    return replace(delta, added=added, changed=changed), left_out
 
 
 def _lines(compared: Compared, limit: int | None) -> list[str]:

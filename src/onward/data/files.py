@@ -283,6 +283,14 @@ def glob(pattern: str) -> re.Pattern[str]:
         raise DataError(f"{pattern!r} is no pattern of names", why=str(error)) from error
 
 
+def below(path: str | os.PathLike[str], base: str | os.PathLike[str]) -> str | None:
+    """`path` as seen from `base`, '' if it is the same; None if it lies elsewhere."""
+    whole, root = os.path.abspath(path), os.path.abspath(base)
+    if whole == root:
+        return ""
+    return os.path.relpath(whole, root) if Path(whole).is_relative_to(root) else None
+
+
 def shown(path: str | bytes | os.PathLike[str]) -> str:
     """A path that any terminal can show, whatever its bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onward.data.content import no_items
-from onward.data.files import LocalFile, local_files, shown
+from onward.data.files import LocalFile, below, local_files, shown
 from onward.data.listing import Listing, cache_folder
 from onward.data.snapshot import DataSnapshot, snapshot_files
 from onward.errors import DataError, UsageError
@@ -59,6 +59,8 @@ class Folder:
             )
         self.path = Path(location.prefix)
         self._read = read
+        chosen = classes if isinstance(classes, bool) else [*classes]
+        self._reading = {"pattern": pattern, "classes": chosen}
         self._files = local_files(self.path, pattern)
         self._cache = cache_folder(cache, "files", os.path.realpath(self.path))
         self.classes: list[str] = []
@@ -85,6 +87,16 @@ class Folder:
         where a file has gone or changes meanwhile.
         """
         return self._snapshot
+
+    def how_read(self, base: str | os.PathLike[str]) -> dict[str, Any] | None:
+        """What `sources.open_as_read` needs to make it again, wherever `base` lies by then, as
+        plain JSON values; None if the folder is not at or below it."""
+        at = below(self.path, base)
+        return None if at is None else {"kind": "folder", "at": [at], **self._reading}
+
+    def unread_bytes(self) -> int:
+        """About how much `snapshot` has to read: files that it does not know from before."""
+        return Listing(self._cache).unread_bytes(self._files)
 
     @cached_property
     def _snapshot(self) -> DataSnapshot:

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,7 @@ coarsest clocks of file systems tick every two seconds."""
 
 _MAGIC = b"onward cache 1\n"
 _SPARE = 1000
+_AS_LONG_AS = 16 << 10
 _UNWANTED_S = 3600
 _UNUSED_S = 60 * 86400
 _LISTING = "listing"
@@ -70,6 +71,17 @@ class Listing:
         if stamp.changed_ns + RACY_NS <= began_ns:
             self._present[name] = (stamp.size_bytes, stamp.token, digest)
         return stamp, digest
+
+    def unread_bytes(self, files: Iterable[DataFile]) -> int:
+        """How many bytes `digest` would have to read of these; a file counts for 16 KiB at least,
+        as opening it takes so long."""
+        total = 0
+        for file in files:
+            stamp = file.stamp()
+            known = self._known.get(file.where.encode())
+            if known is None or known[:2] != stamp[:2]:
+                total += max(stamp.size_bytes, _AS_LONG_AS)
+        return total
 
     def save(self, *, beside: Collection[str] = ()) -> None:
         """Remembers what `digest` was asked for; of the other files in the folder, `beside` stay.

@@ -20,7 +20,7 @@ class DataSnapshot:
     """What a data location held at one moment. Equal digests mean equal data, wherever it lies.
 
     `identified` and `names` (keys, or else places) are in the order of the dataset. `names` may be
-    read from the data when they are asked for.
+    read from the data when they are asked for. `sizes`, in bytes, are there where items are files.
     """
 
     items: int
@@ -28,6 +28,7 @@ class DataSnapshot:
     digest: str
     identified: Items = field(compare=False, repr=False)
     names: Sequence[str] = field(compare=False, repr=False)
+    sizes: Sequence[int] = field(default=(), compare=False, repr=False)
 
 
 def snapshot_folder(
@@ -50,6 +51,13 @@ def snapshot_folder(
     return snapshot_files(local_files(root), listing, remember=remember)
 
 
+def unread_bytes(path: str | os.PathLike[str]) -> int:
+    """About how much `snapshot_folder` has to read. Raises `DataError`."""
+    root = Path(os.path.abspath(path))
+    listing = Listing(cache_folder(None, "files", os.path.realpath(root)))
+    return listing.unread_bytes(local_files(root))
+
+
 def snapshot_files(
     files: Sequence[LocalFile],
     listing: Listing,
@@ -63,10 +71,10 @@ def snapshot_files(
     """
     whole = blake3()
     contents = bytearray()
-    size_bytes = 0
+    sizes = []
     for index, file in enumerate(files):
         stamp, digest = listing.digest(file)
-        size_bytes += stamp.size_bytes
+        sizes.append(stamp.size_bytes)
         name = os.fsencode(file.name)
         # Lengths first, so that no name can be mistaken for a size or a digest.
         whole.update(b"%d:%s:%d:%s\n" % (len(name), name, stamp.size_bytes, digest))
@@ -79,4 +87,4 @@ def snapshot_files(
     digests = np.frombuffer(bytes(contents), np.uint8).reshape(len(files), DIGEST_BYTES)
     names = [file.name for file in files]
     identified = Items.keyed(names, digests)
-    return DataSnapshot(len(files), size_bytes, whole.hexdigest(), identified, names)
+    return DataSnapshot(len(files), sum(sizes), whole.hexdigest(), identified, names, sizes)

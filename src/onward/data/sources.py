@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from onward.data.content import no_items
-from onward.data.files import files_at, split_glob
+from onward.data.files import below, files_at, split_glob
 from onward.data.folder import Folder
 from onward.data.snapshot import DataSnapshot
 from onward.data.table import Table, format_of
@@ -26,6 +26,33 @@ class Source(Protocol):
 
     def snapshot(self) -> DataSnapshot:
         """What the items are, each at the same index as in the dataset."""
+
+
+class Readable(Source, Protocol):
+    """A source of Onward's own."""
+
+    def unread_bytes(self) -> int:
+        """About how much `snapshot` has to read."""
+
+
+def open_as_read(how: Any, base: str | os.PathLike[str]) -> Readable | None:
+    """The source that `how_read` told of, in what is at `base` now; None where that tells nothing.
+
+    Raises `DataError` where it cannot be read.
+    """
+    match how:
+        case {"at": [str(), *_] as at} if all(type(place) is str for place in at):
+            places = [os.path.join(base, place) if place else os.fspath(base) for place in at]
+        case _:
+            return None
+    if not all(below(place, base) is not None for place in places):
+        return None  # nothing that a checkpoint says leads elsewhere
+    match how:
+        case {"kind": "folder", "pattern": str() as pattern, "classes": bool() | list() as classes}:
+            return Folder(places[0], pattern=pattern, classes=classes)
+        case {"kind": "table", "key": key, "format": format, "columns": columns}:
+            return Table(places, key=key, format=format, columns=columns)
+    return None
 
 
 def open_source(

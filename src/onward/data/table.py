@@ -16,7 +16,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from onward.data.content import canonical, digest_of_content, has_equal, no_items, with_occurrences
-from onward.data.files import DataFile, LocalFile, Stamp, changed, files_at
+from onward.data.files import DataFile, LocalFile, Stamp, below, changed, files_at
 from onward.data.items import Digests, Items, halves
 from onward.data.listing import Listing, cache_folder, keep, read_kept
 from onward.data.rows import Chosen, Format, Row, Rows, key_name
@@ -88,6 +88,8 @@ class Table:
         read: Callable[[Row], Any] | None,
         cache: str | os.PathLike[str] | None,
     ) -> None:
+        self._urls = urls
+        self._reading = {"key": key, "format": format, "columns": columns}
         self._files = [_holding(file) for file in files[:_HELD_OPEN]] + [*files[_HELD_OPEN:]]
         self._chosen = Chosen(_names(key, "key") or (), _names(columns, "columns"))
         self._read = read
@@ -112,6 +114,20 @@ class Table:
         Raises `DataError` that names the keys which several rows have.
         """
         return self._snapshot
+
+    def how_read(self, base: str | os.PathLike[str]) -> dict[str, Any] | None:
+        """As `Folder.how_read`."""
+        places = [parse(url) for url in self._urls]
+        at = [below(place.prefix, base) if place.is_local else None for place in places]
+        names = {
+            name: [*value] if value is not None and not isinstance(value, str) else value
+            for name, value in self._reading.items()
+        }
+        return None if None in at else {"kind": "table", "at": at, **names}
+
+    def unread_bytes(self) -> int:
+        """As `Folder.unread_bytes`."""
+        return Listing(self._cache).unread_bytes(self._files)
 
     @cached_property
     def _scanned(self) -> _Scanned:

@@ -33,11 +33,13 @@ from onward.repository.verifying import verify
 from onward.stores import open_store
 
 _TELL_EVERY_S = 0.2
+_MOST_READ_BYTES = 256 << 20
+"""Of data, for a plan that somebody waits for."""
 
 
 def plan(facts: dict[str, Any]) -> Any:
     """What a job would do; `facts` is its `JobSpec`."""
-    return make_plan(JobSpec.of(facts)).document()
+    return make_plan(JobSpec.of(facts), most_read_bytes=_MOST_READ_BYTES).document()
 
 
 def damage(facts: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from onward.data.file_list import FileList
 from onward.errors import Fenced, OnwardError, Stopped, StoreError
 from onward.jobs.data import JobData
 from onward.jobs.display import Display, Terminal, counted, size
@@ -106,6 +107,7 @@ class _Agent:
         self.data_path: Path | None = None
         self.input_paths: dict[str, Path] = {}
         self.snapshot = ""
+        self.data_files = ""
         self.behind = ""
         self.told = (0, 0, 0)
         self.bug: BaseException | None = None
@@ -195,7 +197,7 @@ class _Agent:
             return
         self.data_path = self.data.fetch(self.display)
         found = self.data.snapshot()
-        self.snapshot = found.digest
+        self.snapshot, self.data_files = found.digest, FileList.of(found).pack()
         self.display.say(f"data: {counted(found.items, 'file')}, {size(found.size_bytes)}")
 
     def _asked(self, repository: Repository) -> Asked:
@@ -233,8 +235,8 @@ class _Agent:
             output.keep(retention)
         environment = script_environment(
             self.spec, os.environ, output=output.folder, data=data, inputs=self.input_paths,
-            data_snapshot=self.snapshot, writer=writer, asked=asked, beginning=beginning,
-            pin=output.working is not None,
+            data_snapshot=self.snapshot, data_files=self.data_files, writer=writer, asked=asked,
+            beginning=beginning, pin=output.working is not None,
         )  # fmt: skip
 
         def start() -> ScriptProcess:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onward.data.snapshot import DataSnapshot, snapshot_folder
+from onward.data.files import LocalFile, local_files
+from onward.data.listing import Listing, cache_folder
+from onward.data.snapshot import DataSnapshot, snapshot_folder, unread_bytes
 from onward.errors import BadURL, Missing
 from onward.jobs.display import Display
 from onward.jobs.fetching import Wanted, fetch
@@ -95,6 +98,32 @@ class JobData:
     def snapshot(self, *, remember: bool = True) -> DataSnapshot:
         """What the data is, now that it is here; may remember it for the next time."""
         return snapshot_folder(self.path, remember=remember)
+
+    def unread_bytes(self) -> int:
+        """About how much `snapshot` has to read."""
+        return unread_bytes(self.path)
+
+    def contents(
+        self, names: Sequence[str], *, most_read_bytes: int | None = None
+    ) -> dict[str, bytes]:
+        """8 bytes that stand for the content of each of these files of the copy, by name; nothing
+        if more than `most_read_bytes` would have to be read."""
+        single = bool(self._single)
+        files = [LocalFile(str(self.path if single else self.path / name), name) for name in names]
+        listing = Listing(cache_folder(None, "files", os.path.realpath(self.path)))
+        if most_read_bytes is not None and listing.unread_bytes(files) > most_read_bytes:
+            return {}
+        return {file.name: listing.digest(file)[1][:8] for file in files}
+
+    def extent(self) -> tuple[int, int]:
+        """How many files the data has here and how many bytes, without reading them."""
+        sizes = [file.stamp().size_bytes for file in local_files(self.path)]
+        return len(sizes), sum(sizes)
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What is at the store; nothing for a local path."""
+        return () if self.is_local else self._entries
 
     def release(self) -> None:
         if self._folder is not None:

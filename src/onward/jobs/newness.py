@@ -24,10 +24,10 @@ def learned_snapshot(repository: Repository | None) -> str | None:
     except (Damaged, NewerFormat):
         return None  # whoever decides how to begin will say so
     found = manifest.about.get("data_snapshot")
-    return found if isinstance(found, str) and not _left_items(manifest) else None
+    return found if isinstance(found, str) and not has_left_items(manifest) else None
 
 
-def _left_items(manifest: Manifest) -> bool:
+def has_left_items(manifest: Manifest) -> bool:
     """Whether a loader had, or may have had, items that are neither learned nor held out."""
     told = manifest.about.get("data")
     for name, ledger in described_ledgers(manifest).items():

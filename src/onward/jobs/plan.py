@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onward.errors import Damaged, StoreError
+from onward.data.file_list import DATA_FILES, FileList
+from onward.errors import Damaged, RepositoryError, StoreError
 from onward.jobs.data import JobData
+from onward.jobs.difference import Difference, difference
 from onward.jobs.display import counted, size
 from onward.jobs.files import PlainFiles
 from onward.jobs.newness import learned_snapshot, nothing_new
@@ -17,7 +19,9 @@ from onward.jobs.output import existing_repository, refuse_start_over
 from onward.jobs.script import script_command
 from onward.jobs.selection import Selection
 from onward.jobs.spec import JobSpec
-from onward.repository import Repository
+from onward.jobs.training import Training, next_training, rest_of
+from onward.learning.evidence import began_from
+from onward.repository import Commit, Repository
 from onward.repository.fetching import free_bytes
 from onward.repository.mirror import missing_bytes
 from onward.stores import LocalStore, open_store, parse
@@ -27,7 +31,11 @@ from onward.training.places import WorkingFolder
 
 @dataclass(slots=True)
 class DataFacts:
-    """The data as it is now; `new` is None where only fetching it would tell."""
+    """The data as it is now; `new` is None where only fetching or reading all of it would tell.
+
+    `difference` is against what the checkpoint that is gone on from has learned; None where there
+    is none, or nothing can tell.
+    """
 
     url: str
     path: str
@@ -36,6 +44,7 @@ class DataFacts:
     fetch_items: int
     fetch_bytes: int
     new: bool | None
+    difference: Difference | None = None
 
 
 @dataclass(slots=True)
@@ -51,6 +60,7 @@ class Plan:
     fetch_bytes: int = 0
     free_bytes: int | None = None
     batches: dict[str, int] = field(default_factory=dict)
+    training: Training | None = None
     unpushed: list[str] = field(default_factory=list)
     files: Selection | None = None
     data: DataFacts | None = None
@@ -103,8 +113,11 @@ class Plan:
             lines += _data_lines(self.data)
         for name, facts in self.inputs.items():
             lines += _input_lines(name, facts)
-        for name, count in self.batches.items():
-            lines.append(f"train: {count:,} batches an epoch ({name}), as at that checkpoint")
+        if self.training is not None:
+            lines.append(f"train: {self.training.sentence()}")
+        else:
+            for name, count in self.batches.items():
+                lines.append(f"train: {count:,} batches an epoch ({name}), as at that checkpoint")
         if self.nothing_new:
             lines.append(f"nothing would start: {self.nothing_new}")
         else:
@@ -135,13 +148,18 @@ class Plan:
             "data": asdict(self.data) if self.data is not None else None,
             "inputs": {name: asdict(facts) for name, facts in self.inputs.items()},
             "batches": self.batches,
+            "training": asdict(self.training) if self.training is not None else None,
             "nothing_new": self.nothing_new or None,
             "command": self.command,
         }
 
 
-def make_plan(spec: JobSpec) -> Plan:
-    """Looks at everything and changes nothing. Raises what the job would raise before it starts."""
+def make_plan(spec: JobSpec, *, most_read_bytes: int | None = None) -> Plan:
+    """Looks at everything and changes nothing. Raises what the job would raise before it starts.
+
+    Data is read only as far as it is not known from earlier, and not at all if that is more than
+    `most_read_bytes`: then some answers are None.
+    """
     spec.check()
     data = JobData(spec.data) if spec.data else None
     inputs = {
@@ -171,7 +189,9 @@ def make_plan(spec: JobSpec) -> Plan:
         plan.fetch_bytes = _bytes_to_fetch(spec, repository, beginning, LocalStore(folder))
         plan.files = PlainFiles(store, working, say=lambda _: None).select(spec.predownload)
     if data is not None:
-        _add_data(plan, spec, data, repository)
+        _add_data(plan, spec, data, repository, most_read_bytes)
+    if beginning.verb == "resume" and beginning.manifest is not None:
+        plan.training = rest_of(beginning.manifest)
     for each in spec.inputs:
         found = inputs[each.name]
         plan.inputs[each.name] = _facts(each.location, found)
@@ -215,33 +235,59 @@ def _bytes_to_fetch(
     return missing_bytes(local, manifests)
 
 
-def _add_data(plan: Plan, spec: JobSpec, data: JobData, repository: Repository | None) -> None:
+def _add_data(
+    plan: Plan, spec: JobSpec, data: JobData, repository: Repository | None,
+    most_read_bytes: int | None,
+) -> None:  # fmt: skip
     todo = data.plan()
     fetch_bytes = sum(entry.size_bytes for entry in todo.fetched)
-    items, size_bytes, digest = todo.items, todo.size_bytes, ""
+    items, size_bytes, new = todo.items, todo.size_bytes, None
+    found = None
     if not todo.fetched and not todo.removed:
-        found = data.snapshot(remember=False)
-        items, size_bytes, digest = found.items, found.size_bytes, found.digest
-    new: bool | None = None
-    if digest:
-        new = learned_snapshot(repository) != digest
-        reason = nothing_new(spec.asked(), repository, digest)
+        if most_read_bytes is None or data.unread_bytes() <= most_read_bytes:
+            found = data.snapshot(remember=False)
+            items, size_bytes = found.items, found.size_bytes
+        else:
+            items, size_bytes = data.extent()
+    if found is not None:
+        new = learned_snapshot(repository) != found.digest
+        reason = nothing_new(spec.asked(), repository, found.digest)
         plan.nothing_new = f"{reason.what}: {reason.why}" if reason is not None else ""
     plan.data = DataFacts(
         parse(spec.data).display, str(data.path), items, size_bytes, len(todo.fetched), fetch_bytes,
         new,
     )  # fmt: skip
+    beginning = plan.beginning
+    if beginning.verb == "continue" and beginning.commit and beginning.manifest and repository:
+        plan.data.difference = difference(
+            repository, beginning.commit, beginning.manifest, data, todo=todo, found=found,
+            most_read_bytes=most_read_bytes,
+        )  # fmt: skip
+        if beginning.commit.finished:
+            plan.training = next_training(
+                spec, beginning.manifest, plan.data.difference,
+                before=_files_before(repository, beginning.commit),
+            )  # fmt: skip
     if not data.is_local:
         plan.free_for_data_bytes = free_bytes(data.path)
+
+
+def _files_before(repository: Repository, commit: Commit) -> FileList | None:
+    """What the increment before that of a checkpoint was trained on, if that is still there."""
+    id_ = began_from(repository.history, commit)
+    if id_ is None or id_ in repository.history.dropped:
+        return None
+    try:
+        manifest = repository.manifest(repository.history.commits[id_])
+    except (RepositoryError, StoreError):
+        return None
+    return FileList.read(manifest.about.get(DATA_FILES))
 
 
 def _facts(location: str, data: JobData) -> DataFacts:
     """Of an input: whether it is new does not matter."""
     todo = data.plan()
-    items, size_bytes = todo.items, todo.size_bytes
-    if data.is_local:
-        found = data.snapshot(remember=False)
-        items, size_bytes = found.items, found.size_bytes
+    items, size_bytes = data.extent() if data.is_local else (todo.items, todo.size_bytes)
     fetch_bytes = sum(entry.size_bytes for entry in todo.fetched)
     return DataFacts(
         parse(location).display, str(data.path), items, size_bytes, len(todo.fetched), fetch_bytes,
@@ -270,7 +316,7 @@ def _batches(about: dict[str, Any]) -> dict[str, int]:
 
 def _data_lines(data: DataFacts) -> list[str]:
     if data.new is None:
-        news = "whether it is new is known once it is fetched"
+        news = "whether it is new is known once it is fetched and read"
     elif data.new:
         news = "new"
     else:
@@ -278,4 +324,22 @@ def _data_lines(data: DataFacts) -> list[str]:
     lines = [f"data: {data.url}, {counted(data.items, 'file')}, {size(data.size_bytes)}: {news}"]
     if data.fetch_items:
         lines.append(f"  fetch {counted(data.fetch_items, 'file')} ({size(data.fetch_bytes)})")
+    return [*lines, *_difference_lines(data.difference)]
+
+
+def _difference_lines(found: Difference | None) -> list[str]:
+    if found is None:
+        return []
+    counts = [f"{getattr(found, kind):,} {kind}" for kind in ("added", "changed", "removed")]
+    if found.unsure:
+        counts.append(f"{found.unsure:,} perhaps changed")
+    if found.held_out:
+        counts.append(f"{found.held_out:,} held out")
+    lines = [f"  {found.unit}: {', '.join(counts)}, {found.known:,} known"]
+    for kind, sign in (("added", "+"), ("changed", "~"), ("removed", "-")):
+        names = found.names.get(kind, [])
+        lines += [f"    {sign} {name}" for name in names]
+        more = getattr(found, kind) - len(names)
+        if names and more:
+            lines.append(f"    {sign} … and {more:,} more")
     return lines

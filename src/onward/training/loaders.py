@@ -27,7 +27,8 @@ class Loaders:
     """Makes loaders, and keeps their positions and ledgers for the checkpoint.
 
     A position counts batches that the loop took, never those that workers fetched ahead.
-    `again` says that a finished model shall train although nothing is new.
+    `again` says that a finished model shall train although nothing is new; `data` is where the
+    agent put the data.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Loaders:
         increment: int,
         again: bool = False,
         audit: Audit | None = None,
+        data: str = "",
     ) -> None:
         self.on_first_batch: Callable[[], None] = lambda: None
         self.on_wait: Callable[[], None] = lambda: None
@@ -50,6 +52,7 @@ class Loaders:
         self._increment = increment
         self._again = again
         self._audit = audit
+        self._data = data
         self._loaders: dict[str, Any] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._counts: dict[str, int | None] = {}
@@ -114,6 +117,8 @@ class Loaders:
             "new": len(pinned.new), "known": ledger.known, "digest": _digest_of(items),
             **_changes_of(ledger), **self._facts.get(name, {}),
         }  # fmt: skip
+        if self._data and ids is None and hasattr(dataset, "how_read"):
+            self._facts[name]["read"] = dataset.how_read(self._data)
         self._learning.teach(
             LoaderLessons(
                 loader, pinned.new, _labels_of(dataset, labels, items.count), digests,

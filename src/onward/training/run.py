@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from onward.data.file_list import DATA_FILES
 from onward.errors import (
     EmptyBudget,
     NothingNew,
@@ -542,6 +543,8 @@ class Run:
             "seconds": round(self._clock.elapsed_s(), 3),
             **self._tracking.about(self.global_step),
         }
+        if not finished:
+            about.pop(DATA_FILES, None)  # what comes next is compared with what was finished
         saving = self._saves.policy.about()
         return Facts(
             step=self.global_step,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onward import _version
+from onward.data.file_list import DATA_FILES, FileList
 from onward.errors import Damaged, Indeterminate, StoreError, UsageError
 from onward.frameworks import framework_for
 from onward.frameworks.base import Framework
@@ -238,6 +239,7 @@ def open(
                 increment=beginning.increment,
                 again=asked.verb == "continue",
                 audit=audit,
+                data=environment.data,
             ),
             policy=policy,
             reporter=reporter,
@@ -474,6 +476,9 @@ def _about(config: Mapping[str, Any] | None, environment: Environment) -> dict[s
     }
     if environment.data_snapshot:
         about["data_snapshot"] = environment.data_snapshot
+        files = FileList.unpack(environment.data_files) if environment.data_files else None
+        if files is not None:
+            about[DATA_FILES] = files.document()
     return about
 
 
