@@ -15,7 +15,9 @@ from onward.server.database.migrating import migrate
 from onward.server.security.tokens import SCOPES, make_token
 from onward.server.settings import Settings
 from tests.postgresql import PostgreSQL, postgresql
+from tests.server.kills.lives import Ground
 from tests.server.process import ServerProcess
+from tests.server.scheduling.workshop import Workshop
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -86,6 +88,27 @@ def server(tmp_path: Path, database_url: str) -> Iterator[ServerProcess]:
     process.start()
     yield process
     process.stop()
+
+
+@pytest.fixture
+def workshop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database, database_url: str
+) -> Iterator[Workshop]:
+    """Real agents on this machine."""
+    monkeypatch.setenv("ONWARD_HOME", str(tmp_path / "home"))
+    shop = Workshop(tmp_path, database, ThisMachine(), url=database_url)
+    yield shop
+    for folder in shop.settings.attempts.glob("*"):
+        shop.engine.destroy(folder)
+        shop.engine.destroy(folder)
+
+
+@pytest.fixture(scope="session")
+def ground() -> Iterator[Ground]:
+    """Where servers come from that are killed."""
+    found = Ground()
+    yield found
+    found.end()
 
 
 def _prepared(url: str) -> None:

@@ -77,18 +77,18 @@ def _config(settings: Settings, database: Database) -> uvicorn.Config:
 def _greet(
     settings: Settings, database: Database, listening: socket.socket, *, as_json: bool
 ) -> None:
-    token = first_token(database)
     scheme = "https" if settings.tls_certificate else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{scheme}://{host}:{listening.getsockname()[1]}/"
-    if as_json:
-        print(json.dumps({"url": address, "token": token}), flush=True)
-        return
-    lines = [f"serving {address}"]
-    if token is not None:
-        lines.append(f"the first token, an administrator's; it is shown only now: {token}")
-    for line in lines:
-        print(f"onward: {line}", file=sys.stderr, flush=True)
+    with first_token(database) as token:
+        if as_json:
+            print(json.dumps({"url": address, "token": token}), flush=True)
+            return
+        lines = [f"serving {address}"]
+        if token is not None:
+            lines.append(f"the first token, an administrator's; it is shown only now: {token}")
+        for line in lines:
+            print(f"onward: {line}", file=sys.stderr, flush=True)
 
 
 class _Server(uvicorn.Server):

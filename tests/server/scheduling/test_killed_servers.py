@@ -7,23 +7,23 @@ and writes into a ledger when it begins.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from onward.engines.folder import read_document
 from onward.engines.processes import is_running
-from onward.jobs.process_table import stat_facts
-from onward.jobs.states import ATTEMPT_MOVES, JOB_MOVES, TERMINAL_ATTEMPTS, TERMINAL_JOBS
+from onward.jobs.states import TERMINAL_JOBS
+from tests.server.kills.laws import check
+from tests.server.kills.lives import Ground, Lives, lives_of
+from tests.server.kills.mortal import WHOLE
 from tests.server.scheduling.scripts import COMMITTING, COUNTING
 from tests.server.scheduling.workshop import Workshop
 
@@ -31,81 +31,10 @@ DATABASES = ["sqlite", "postgresql"]
 FULL = os.environ.get("ONWARD_TEST_SCALE") == "full"
 
 
-class Lives:
-    """Servers, one after another, in processes that this one may kill."""
-
-    def __init__(self, shop: Workshop) -> None:
-        self._shop = shop
-        self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "tests.server.scheduling.lives", shop.url,
-                str(shop.settings.folder),
-            ],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.pid = 0
-        self.passed = 0
-
-    def begin(self, die_at: int | None = None) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print("-" if die_at is None else die_at, file=self._process.stdin, flush=True)
-        self.pid = int(self._process.stdout.readline())
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it may have come to its point
-            os.kill(self.pid, signal.SIGKILL)
-        self.wait()
-
-    def is_alive(self) -> bool:
-        facts = stat_facts(self.pid)
-        return facts is not None and facts[0] != "Z"
-
-    def wait(self) -> None:
-        """Until the server has ended."""
-        assert self._process.stdout is not None
-        word, status, passed = self._process.stdout.readline().split()
-        assert (word, int(status)) == ("ended", -signal.SIGKILL)
-        self.passed = int(passed)
-
-    def end(self) -> None:
-        if self.pid and self.is_alive():
-            self.kill()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-
-
 @pytest.fixture
-def lives(workshop: Workshop) -> Iterator[Lives]:
-    found = Lives(workshop)
-    yield found
-    found.end()
-
-
-def check(shop: Workshop, *jobs: str) -> None:
-    """The laws: every move legal, every attempt ended, nothing begun twice, never two at once."""
-    lines = (shop.folder / "ledger").read_text().splitlines()
-    assert not [line for line in lines if "DOUBLED" in line]
-    began = Counter(line.split()[0] for line in lines if line.endswith(" began"))
-    assert not [attempt for attempt, count in began.items() if count > 1]
-    known = set()
-    for job in jobs:
-        row, attempts = shop.job(job), shop.attempts(job)
-        assert row.state in TERMINAL_JOBS
-        assert [attempt.number for attempt in attempts] == list(range(1, row.generation + 1))
-        assert {attempt.state for attempt in attempts} <= TERMINAL_ATTEMPTS
-        known |= {attempt.id for attempt in attempts}
-        at: dict[str | None, str] = {None: "queued"} | {each.id: "created" for each in attempts}
-        moves = shop.moves(job)
-        for who, before, after in moves:
-            assert at[who] == before
-            assert after in (JOB_MOVES if who is None else ATTEMPT_MOVES)[before]
-            at[who] = after
-        assert at[None] == row.state
-        ends = sum(who is None and after in TERMINAL_JOBS for who, _, after in moves)
-        assert ends == 1
-    assert began.keys() <= known
+def lives(workshop: Workshop, ground: Ground, tmp_path: Path) -> Iterator[Lives]:
+    with lives_of(ground, WHOLE, workshop.settings.folder, workshop.url, tmp_path / "home") as them:
+        yield them
 
 
 @pytest.mark.parametrize(
@@ -132,7 +61,7 @@ def test_killed_at_every_boundary(
     while workshop.job(job).state not in TERMINAL_JOBS:
         assert time.monotonic() < end_s
         # 1: before its first commit or call; 2: right after it, so that things go on.
-        lives.begin(die_at=1 + deaths % 2)
+        lives.begin("scheduler", 1 + deaths % 2)
         while lives.is_alive():
             assert time.monotonic() < end_s
             row = workshop.job(job)
@@ -164,7 +93,7 @@ def test_killed_once_at_each_boundary(workshop: Workshop, lives: Lives, point: i
     job = workshop.submit(
         COUNTING, *workshop.ledger("--steps", "5", "--pause", "0.1", "--crash-at", "2")
     )
-    lives.begin(die_at=point)
+    lives.begin("scheduler", point)
     end_s = time.monotonic() + 120
     again = False
     while workshop.job(job).state not in TERMINAL_JOBS:
@@ -174,7 +103,7 @@ def test_killed_once_at_each_boundary(workshop: Workshop, lives: Lives, point: i
             lives.begin()
             again = True
         time.sleep(0.02)
-    lives.end()
+    lives.kill()
     check(workshop, job)
     assert workshop.job(job).state == "succeeded", workshop.job(job).reason
 

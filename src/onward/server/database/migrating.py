@@ -30,6 +30,10 @@ def migrate(database: Database) -> None:
                 do="use that version, or restore a backup of before",
             )
     with database.engine.begin() as connection:
+        if database.is_sqlite:
+            # Else every statement is a transaction: a server that dies here would leave some of the
+            # tables, and none could start on them again.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import func, select
 
 from onward.errors import UsageError
@@ -15,12 +18,18 @@ from onward.server.settings import Settings
 _LONGEST_NAME = 200
 
 
-def first_token(database: Database) -> str | None:
-    """An administrator's token where there never was any; None where there was."""
+@contextmanager
+def first_token(database: Database) -> Iterator[str | None]:
+    """An administrator's token where there never was any; None where there was.
+
+    The block shows it, and then it is kept. A server that dies between the two has shown a token
+    that is none, and the next one shows another; the other way round it would be known to nobody.
+    """
     with database.write() as session:
         if session.scalar(select(func.count()).select_from(Token)):
-            return None
-        return make_token(session, "first", "admin", by="onward serve")[1]
+            yield None
+        else:
+            yield make_token(session, "first", "admin", by="onward serve")[1]
 
 
 def token_from_folder(
