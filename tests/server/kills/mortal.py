@@ -20,6 +20,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -39,13 +40,14 @@ from onward.server.database.tables import Token
 from onward.server.models import librarian
 from onward.server.models.rebuilding import rebuild
 from onward.server.running import _greet
+from onward.server.security.first import token_from_folder
 from onward.server.settings import Settings
 from tests.server.api.house import NoEngine
 from tests.server.kills.boundaries import boundaries, here
 
-START, REBUILD, WHOLE, ROUTES = "start", "rebuild", "whole", "routes"
-"""What is opened: the first seconds of a server; `onward server rebuild`; a whole server; its
-routes alone, without the threads that would change what tests made."""
+START, TOKEN, REBUILD, WHOLE, ROUTES = "start", "token", "rebuild", "whole", "routes"
+"""What is opened: the first seconds of a server; `onward server token` and `rebuild`; a whole
+server; its routes alone, without the threads that would change what tests made."""
 
 USE_IS_NOTED = "security/principals.py Principals._note_use"
 """Of a token, at the first request to every server: not counted among what a request does."""
@@ -121,7 +123,9 @@ def prepare(order: dict[str, Any], points: Points, listening: socket.socket) -> 
     if order["open"] == START:
         return lambda: _first_seconds(settings, database, listening, points)
     if order["open"] == REBUILD:
-        return lambda: _print_nothing(rebuild(settings, database))
+        return lambda: print(rebuild(settings, database), file=sys.stderr)
+    if order["open"] == TOKEN:
+        return lambda: print(token_from_folder(settings, "more", "admin"), file=sys.stderr)
     librarian._EVERY_S = 0.3
     whole = order["open"] == WHOLE
     engine: Any = MortalMachine(points) if whole else NoEngine()
@@ -146,10 +150,6 @@ def _first_seconds(
     event.remove(database.engine, "commit", points.before)
     points.at("database/migrating.py migrate", "after")
     _greet(settings, database, listening, as_json=False)
-
-
-def _print_nothing(_: object) -> None:
-    return
 
 
 def main() -> None:

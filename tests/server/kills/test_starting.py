@@ -13,18 +13,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from onward.server.database import open_database
-from onward.server.database.tables import Token
+from onward.server.database import Database, open_database
+from onward.server.database.tables import Audit, Token
 from onward.server.security.tokens import digest_of
 from tests.postgresql import PostgreSQL
 from tests.server.kills.lives import Ground, lives_of
-from tests.server.kills.mortal import START
+from tests.server.kills.mortal import START, TOKEN
 
 FULL = os.environ.get("ONWARD_TEST_SCALE") == "full"
 STATEMENT = "before a statement of the migrations"
+SIDES = ("before", "after")
 ENDS = [
     f"{side} {place}"
-    for side in ("before", "after")
+    for side in SIDES
     for place in ("database/migrating.py migrate", "security/first.py first_token")
 ]
 
@@ -76,3 +77,23 @@ def test_half_of_the_tables_are_none(place: Place) -> None:
     """Whichever statement of the migrations was the last."""
     number = next(n for n in count(1, 1 if FULL else 9) if not place.start_dying(STATEMENT, n))
     assert number > 20
+
+
+@pytest.mark.parametrize(
+    "database_url", ["sqlite", "postgresql"] if FULL else ["sqlite"], indirect=True
+)
+@pytest.mark.parametrize("side", SIDES)
+def test_a_token_made_on_the_command_line_is_shown_or_made_again(
+    ground: Ground, database: Database, database_url: str, tmp_path: Path, side: str
+) -> None:
+    """Said again, the command shows one that is good; each that there is has its entry."""
+    with lives_of(ground, TOKEN, tmp_path / "server", database_url) as lives:
+        lives.begin(f"{side} security/first.py token_from_folder")
+        assert lives.wait() == -signal.SIGKILL
+        lives.begin()
+        assert lives.wait() == 0, lives.log()
+        [shown] = re.findall(r"\bonw_[\w-]+", lives.log())
+    with database.read() as session:
+        kept = list(session.scalars(select(Token.digest)))
+        assert digest_of(shown) in kept
+        assert len(list(session.scalars(select(Audit)))) == len(kept) == 1 + (side == "after")
