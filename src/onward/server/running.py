@@ -14,6 +14,7 @@ import uvicorn
 from onward.engines.machine import ThisMachine
 from onward.server.alone import Alone, alone_in
 from onward.server.app import Parts, make_app
+from onward.server.connections import Connection
 from onward.server.database import Database, open_database
 from onward.server.database.migrating import migrate
 from onward.server.listening import check_exposure, listen
@@ -66,7 +67,7 @@ def _serve(settings: Settings, database: Database, *, as_json: bool) -> int:
 def _config(settings: Settings, database: Database) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(Parts(settings, database, ThisMachine())),
-        loop="uvloop", http="httptools", ws="none", lifespan="on",
+        loop="uvloop", http=Connection, ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, proxy_headers=False,
         limit_concurrency=settings.connections, timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_LAST_REQUESTS_S,

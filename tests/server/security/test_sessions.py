@@ -86,6 +86,28 @@ def test_a_revoked_or_expired_token_ends_its_sessions(
     assert browser.get("/jobs").status_code == 401
 
 
+def test_a_cookie_from_elsewhere_neither_replaces_a_session_nor_ends_it(
+    browser: TestClient, tokens: dict[str, str]
+) -> None:
+    """Another port of this host may set cookies of our name: a stranger's session beside one's own
+    is neither, and what is of nobody is passed over."""
+    sessions = []
+    for scope in ("read", "admin"):
+        sign_in(browser, tokens[scope])
+        sessions.append(browser.cookies["onward"])
+        browser.cookies.clear()
+    theirs, own = sessions
+
+    def asked(*cookies: str) -> int:
+        header = "; ".join(f"onward={cookie}" for cookie in cookies)
+        return browser.get("/jobs", headers={"cookie": header}).status_code
+
+    assert asked(own) == asked(theirs) == 200
+    assert asked("junk", own) == asked(own, "junk") == asked(own, own) == asked("", own) == 200
+    assert asked(theirs, own) == asked(own, theirs) == 401
+    assert asked(*["junk"] * 4, own) == 401
+
+
 @pytest.mark.parametrize("shown", [None, "", "wrong", "header:wrong", "json"])
 def test_a_form_without_the_sessions_secret_changes_nothing(
     browser: TestClient, tokens: dict[str, str], shown: str | None

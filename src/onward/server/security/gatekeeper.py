@@ -24,6 +24,7 @@ from onward.server.security.principals import Principals, Visitor
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_FORM = 1 << 20
+_MOST_COOKIES = 4
 
 
 class Gatekeeper:
@@ -46,7 +47,7 @@ class Gatekeeper:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
-        refusal = self.origins.refusal(request)
+        refusal = _unclear(request) or self.origins.refusal(request)
         if refusal is not None:
             await _refused(request, refusal)(scope, receive, send)
             return
@@ -73,12 +74,20 @@ class Gatekeeper:
         await self.app(scope, receive, send)
 
     async def _visitor(self, request: Request) -> Visitor | None:
-        if "authorization" in request.headers:
-            kind, _, text = request.headers["authorization"].partition(" ")
-            if kind.lower() != "bearer":
+        shown = request.headers.getlist("authorization")
+        if shown:
+            kind, _, text = shown[0].partition(" ")
+            if kind.lower() != "bearer" or len(shown) > 1:
                 return None
             return await self._known(request, "bearer", text.strip())
-        return await self._known(request, "cookie", request.cookies.get(self.login.cookie, ""))
+        # Others of this host, at another port, can give a browser cookies of our name: those that
+        # are of nobody keep nobody out, and of two sessions none is to be preferred.
+        found: dict[str, Visitor] = {}
+        for cookie in _cookies(request, self.login.cookie):
+            visitor = await self._known(request, "cookie", cookie)
+            if visitor is not None:
+                found[cookie] = visitor
+        return next(iter(found.values())) if len(found) == 1 else None
 
     async def _known(self, request: Request, kind: str, text: str) -> Visitor | None:
         if not text:
@@ -98,6 +107,22 @@ class Gatekeeper:
         return JSONResponse(
             document, document["status"], headers, media_type="application/problem+json"
         )
+
+
+def _cookies(request: Request, name: str) -> list[str]:
+    pairs = [
+        pair.partition("=") for header in request.headers.getlist("cookie")
+        for pair in header.split(";")
+    ]  # fmt: skip
+    return [value.strip() for key, _, value in pairs if key.strip() == name][:_MOST_COOKIES]
+
+
+def _unclear(request: Request) -> dict[str, Any] | None:
+    """A body that something before the server may have seen end elsewhere."""
+    codings = request.headers.getlist("transfer-encoding")
+    if codings and [each.strip().lower() for each in codings] != ["chunked"]:
+        return _NO_CLEAR_END
+    return None
 
 
 async def _with_csrf(request: Request, csrf: str) -> Receive | None:
@@ -140,6 +165,11 @@ _TOO_MANY = problem(
     why="this one is unknown, expired or revoked, too",
     do="look at the token; one that is right is served at once",
 )  # fmt: skip
+_NO_CLEAR_END = problem(
+    400, "Unclear", "where the body of this request ends is unclear",
+    why="its Transfer-Encoding is not `chunked` alone",
+    do="send a Content-Length, or chunks",
+)  # fmt: skip
 _NO_CSRF = problem(
     403, "NoCSRF", "this form is not from a page of yours",
     why="it does not hold the secret of your session",
@@ -149,5 +179,9 @@ _NO_CSRF = problem(
 
 def _refused(request: Request, document: dict[str, Any]) -> Response:
     if wants_page(request):
-        return error_page(request, document)
-    return JSONResponse(document, document["status"], media_type="application/problem+json")
+        answer: Response = error_page(request, document)
+    else:
+        answer = JSONResponse(document, document["status"], media_type="application/problem+json")
+    if document is _NO_CLEAR_END:
+        answer.headers["Connection"] = "close"  # nobody knows what follows
+    return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import parse_qs
 
 from sqlalchemy.orm import Session
@@ -20,6 +21,7 @@ from onward.server.security.tokens import Principal
 from onward.server.settings import Settings
 
 _LONGEST_FORM = 16_384
+_PATIENCE_S = 20.0
 
 
 class Login:
@@ -43,19 +45,25 @@ class Login:
         the page again."""
         remote = request.client.host if request.client else ""
         to = "/"
-        fields = await form_fields(request)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                fields = await form_fields(request)
+        except TimeoutError:  # a stranger keeps nobody waiting
+            answer = login_page(request, to=to)
+            answer.headers["Connection"] = "close"
+            return answer
         if fields is not None:
             to = local_path(fields.get("next", ["/"])[0])
             text = fields.get("token", [""])[0].strip()
             visitor = await self.desk.look_up(request, "bearer", text)
             if visitor is not None:
                 cookie = await run_in_threadpool(self._open, visitor.principal, remote)
-                answer = RedirectResponse(to, 303)
-                answer.set_cookie(
+                found = RedirectResponse(to, 303)
+                found.set_cookie(
                     self.cookie, cookie, max_age=int(self.settings.session_s), path="/",
                     httponly=True, samesite="strict", secure=self.cookie.startswith("__Host-"),
                 )  # fmt: skip
-                return answer
+                return found
         return login_page(request, wrong=True, wait_s=self.desk.wait_s(request), to=to)
 
     async def sign_out(self, request: Request) -> Response:
