@@ -176,6 +176,35 @@ def test_a_checkpoint_names_the_job_and_the_code_that_trained_it(
     assert trained_by["code"] == {"digest": "0" * 64, "source": "lab:code"}
 
 
+@pytest.mark.parametrize("known_by", ["outcome", "time"])
+def test_a_job_that_began_within_the_same_second_did_not_train_a_checkpoint(
+    parts: Parts, lab: Path, add: AddModel, known_by: str
+) -> None:
+    """Records bear whole seconds; the next job may begin in the one in which the last saved."""
+    commit = Output(lab / "out").save()
+    at_s = datetime.fromisoformat(commit.time).timestamp()
+    request = JobRequest.model_validate(
+        {
+            "name": "the trainer", "command": ["train.py"], "code": {"digest": "0" * 64},
+            "output": {"location": "lab:out"},
+        }
+    )  # fmt: skip
+    told = {"checkpoints": [{"checkpoint": commit.checkpoint}]} if known_by == "outcome" else {}
+    with parts.database.write() as session:
+        jobs = [requests.submit(session, request, by="test").id for _ in range(2)]
+        for job, began, ended, outcome in (
+            (jobs[0], at_s - 60, at_s + 0.4, told), (jobs[1], at_s + 0.7, None, {}),
+        ):  # fmt: skip
+            session.add(
+                Attempt(
+                    id=f"att-{job}", job=job, number=1, state="running", engine="none",
+                    created_at=began, running_at=began, ended_at=ended, version=1, outcome=outcome,
+                )
+            )  # fmt: skip
+    trained_by = models.checkpoint_document(*at(parts), add("out"), "latest")["trained_by"]
+    assert trained_by["job"] == jobs[0]
+
+
 def test_the_index_follows_the_log(parts: Parts, lab: Path, add: AddModel) -> None:
     """What is new is added, what is dropped is marked, and nothing is read twice."""
     output = Output(lab / "growing")

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from onward.errors import OnwardError
@@ -39,6 +39,7 @@ _MOST_TENSORS = 2000
 _SMALL_BYTES = 8 << 20
 """Of a manifest that is read here; parsing takes a dozen times as much memory."""
 _NAMES_SHOWN = 200
+_ATTEMPTS_READ = 500
 _CLOCK_S = 1.0
 """Records bear whole seconds."""
 _LOOK_S = 60.0
@@ -329,29 +330,42 @@ def _means(matrix: Matrix, increment: int) -> dict[str, float | None]:
 
 
 def _trained_by(session: Session, location: str, checkpoint: str, time: str) -> dict[str, Any]:
-    """The job and its code: the attempt whose outcome names the checkpoint, else that ran then."""
-    rows = session.execute(
-        select(Job.id, Job.name, Job.spec, Attempt)
-        .join(Attempt, Attempt.job == Job.id)
+    """The job and its code: the attempt whose outcome names the checkpoint, else that ran then.
+
+    Of two that both ran within the record's second, the earlier: the other was only beginning.
+    """
+    attempts = session.execute(
+        select(Attempt.job, Attempt.number, Attempt.running_at, Attempt.ended_at, Attempt.outcome)
+        .join(Job, Attempt.job == Job.id)
         .where(Job.output == location, Attempt.running_at.is_not(None))
         .order_by(Attempt.running_at.desc())
-        .limit(500)
+        .limit(_ATTEMPTS_READ)
     ).all()
     at = _seconds(time)
-    for job, name, spec, attempt in rows:
-        told = attempt.outcome.get("outcome", attempt.outcome).get("checkpoints") or []
-        named = any(isinstance(c, dict) and c.get("checkpoint") == checkpoint for c in told)
-        ran = (
-            at is not None and (attempt.running_at or 0) - _CLOCK_S <= at
-            and (attempt.ended_at is None or at <= attempt.ended_at + _CLOCK_S)
-        )  # fmt: skip
-        if named or ran:
-            code = spec.get("code", {})
-            return {
-                "job": job, "job_name": name, "attempt": attempt.number,
-                "code": {"digest": code.get("digest"), "source": code.get("source", "")},
-            }  # fmt: skip
-    return {"job": None, "job_name": None, "attempt": None, "code": None}
+    named = [each for each in attempts if _names_checkpoint(each.outcome, checkpoint)]
+    ran = [each for each in attempts if at is not None and _ran_at(each, at)]
+    if not named and not ran:
+        return {"job": None, "job_name": None, "attempt": None, "code": None}
+    found = (named or ran)[-1]
+    job = session.get_one(Job, found.job)
+    code = job.spec.get("code", {})
+    return {
+        "job": job.id, "job_name": job.name, "attempt": found.number,
+        "code": {"digest": code.get("digest"), "source": code.get("source", "")},
+    }  # fmt: skip
+
+
+def _names_checkpoint(outcome: dict[str, Any], checkpoint: str) -> bool:
+    told = outcome.get("checkpoints")
+    return any(
+        isinstance(each, dict) and each.get("checkpoint") == checkpoint
+        for each in (told if isinstance(told, list) else ())
+    )
+
+
+def _ran_at(attempt: Row[Any], at: float) -> bool:
+    began, ended = attempt.running_at, attempt.ended_at
+    return began - _CLOCK_S <= at and (ended is None or at <= ended + _CLOCK_S)
 
 
 def _seconds(time: str) -> float | None:
