@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,51 @@ def test_an_output_that_was_made_anew_is_indexed_anew(
     with parts.database.read() as session:
         rows = list(session.scalars(select(Checkpoint.checkpoint)))
     assert rows == [only.checkpoint]
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_an_output_that_was_put_back_is_indexed_anew(
+    parts: Parts, lab: Path, add: AddModel, more: int
+) -> None:
+    """A copy of before, trained on: its log is as long or longer, and what it lost is gone."""
+    Output(lab / "out").save(step=10)
+    shutil.copytree(lab / "out", lab / "copy")
+    Output(lab / "out").save(step=20)
+    model = add("out")
+    models.sync_model(*at(parts), model)
+    (lab / "out").rename(lab / "lost")
+    (lab / "copy").rename(lab / "out")
+    output = Output(lab / "out")
+    for number in range(more):
+        output.save(step=30 + number)
+    models.sync_model(*at(parts), model)
+    with parts.database.read() as session:
+        rows = set(session.scalars(select(Checkpoint.checkpoint)))
+    assert rows == output.repository.history.commits.keys()
+
+
+def test_two_that_bring_a_model_up_to_date_at_once_add_its_checkpoints_once(
+    parts: Parts, lab: Path, add: AddModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second finds its work done, and no server error."""
+    output = Output(lab / "out")
+    output.save(step=10)
+    model = add("out")
+    models.sync_model(*at(parts), model)
+    output.save(step=20)
+    rows = syncing._rows
+    others: list[Model] = []
+
+    def overtaken(*given: Any) -> list[dict[str, Any]]:
+        found = rows(*given)
+        monkeypatch.setattr(syncing, "_rows", rows)
+        others.append(syncing.sync_from(parts.database, model, output.repository))
+        return found
+
+    monkeypatch.setattr(syncing, "_rows", overtaken)
+    row = syncing.sync_from(parts.database, model, output.repository)
+    assert (row.seq, row.latest) == (others[0].seq, others[0].latest)
+    assert len(models.checkpoints_page(*at(parts), model)["items"]) == 2
 
 
 def test_outputs_of_jobs_become_models(parts: Parts, lab: Path) -> None:

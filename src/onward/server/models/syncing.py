@@ -1,7 +1,8 @@
 """From the log of an output to the rows of its model: what is new is added, nothing is believed.
 
-Rows follow the log by its sequence number. A log that is another one than before, or shorter, is
-indexed anew. What cannot be read is a problem of the model, and of nothing else.
+Rows follow the log by its sequence number. A log that is another one than before, is shorter, or
+lacks what was indexed, is indexed anew. What cannot be read is a problem of the model, and of
+nothing else.
 """
 
 from __future__ import annotations
@@ -98,36 +99,41 @@ def sync_model(settings: Settings, database: Database, model: str) -> Model:
 def sync_from(database: Database, model: str, repository: Repository) -> Model:
     """As `sync_model`, from a repository that is open. The caller keeps others out."""
     history = repository.history
+    latest = history.latest()
+    newest = latest.checkpoint if latest else ""
     with database.read() as session:
         row = session.get_one(Model, model)
-        before = None if row.repository != history.repository or row.seq > history.seq else row.seq
-        if before == history.seq and not row.problem:
+        seen = (row.repository, row.seq)
+        is_same = row.repository == history.repository and row.seq <= history.seq
+        if is_same and row.seq == history.seq and row.latest == newest and not row.problem:
             return row
-        known = (
-            set()
-            if before is None
-            else set(
+        known: set[str] = set()
+        if is_same:
+            known.update(
                 session.scalars(select(Checkpoint.checkpoint).where(Checkpoint.model == model))
             )
-        )
+    if not known <= history.commits.keys():
+        # The output was put back to an earlier moment, and went on from there.
+        is_same, known = False, set()
     fresh = [commit for id_, commit in history.commits.items() if id_ not in known]
     rows = _rows(model, repository, fresh)
-    is_billed = before is not None and not any(commit.finished for commit in fresh)
+    is_billed = is_same and not any(commit.finished for commit in fresh)
     is_billed = is_billed and row.facts.get("audits") == _audits(history)
     summary = summary_of(
         repository, saved=row.facts.get("saved") if is_billed else _saved(repository)
     )
     with database.write() as session:
         row = session.get_one(Model, model, with_for_update=True)
-        if before is None:
+        if (row.repository, row.seq) != seen:
+            return row  # somebody else brought it up to date meanwhile
+        if not is_same:
             session.execute(delete(Checkpoint).where(Checkpoint.model == model))
         for start in range(0, len(rows), 500):
             session.execute(insert(Checkpoint), rows[start : start + 500])
         _mark_dropped(session, model, known & history.dropped)
-        latest = history.latest()
         row.repository, row.seq = history.repository, history.seq
         row.champion = history.aliases.get(CHAMPION, "")
-        row.latest = latest.checkpoint if latest else ""
+        row.latest = newest
         row.increments = max(
             (c.increment for c in history.commits.values() if c.finished), default=0
         )
@@ -294,11 +300,10 @@ def _some(ids: Sequence[str]) -> Iterable[Sequence[str]]:
 def _brief(history: History, commit: Commit | None) -> dict[str, Any] | None:
     if commit is None:
         return None
-    version = next(n for n, id_ in enumerate(history.commits, start=1) if id_ == commit.checkpoint)
     return {
-        "checkpoint": commit.checkpoint, "version": version, "step": commit.step,
-        "increment": commit.increment, "finished": commit.finished, "time": commit.time,
-        "metrics": dict(commit.metrics),
+        "checkpoint": commit.checkpoint, "version": history.versions()[commit.checkpoint],
+        "step": commit.step, "increment": commit.increment, "finished": commit.finished,
+        "time": commit.time, "metrics": dict(commit.metrics),
     }  # fmt: skip
 
 
