@@ -25,7 +25,7 @@ import httpx2
 from onward.jobs.process_table import stat_facts
 
 PATIENCE_S = 120.0
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 3.0
 
 
 class Ground:
@@ -66,6 +66,8 @@ class Lives:
     home: Path
     port: int = 0
     pid: int = 0
+    moments: Iterator[float] = field(default_factory=lambda: iter(()))
+    """After so many seconds the next ones die, each wherever it is, if nothing else is said."""
     deaths: list[str] = field(default_factory=list)
     """The last point of each server that was killed."""
     _is_over: bool = True
@@ -85,7 +87,8 @@ class Lives:
         """Starts a server, which dies the nth time that it passes `at`: `before PLACE`, `after
         PLACE`, `scheduler` for any point of its thread, or `request` for any of a request."""
         assert self._is_over
-        self.pid, self._is_over = int(self.ground.ask(at=at, nth=nth)), False
+        in_s = None if at else next(self.moments, None)
+        self.pid, self._is_over = int(self.ground.ask(at=at, nth=nth, in_s=in_s)), False
 
     def kill(self) -> None:
         """If it lives."""
@@ -162,7 +165,7 @@ class Client:
         # No connection is kept: it might be of a server that is dead. None is waited for long: it
         # may have been made while there was no server.
         self._client = httpx2.Client(
-            base_url=f"http://127.0.0.1:{lives.port}", timeout=_TIMEOUT_S,
+            base_url=f"http://127.0.0.1:{lives.port}",
             headers={"authorization": f"Bearer {token}"} if token else {},
             limits=httpx2.Limits(max_keepalive_connections=0),
         )  # fmt: skip
@@ -179,7 +182,11 @@ class Client:
             self.lives.go_on()
             self.sent[-1] += 1
             try:
-                answer = self._client.request(method, path, headers=headers, **more)
+                # Without a key a call that is only slow must not be sent again.
+                timeout_s = PATIENCE_S if key is None else _TIMEOUT_S
+                answer = self._client.request(
+                    method, path, headers=headers, timeout=timeout_s, **more
+                )
             except httpx2.TimeoutException:
                 continue
             except httpx2.TransportError:

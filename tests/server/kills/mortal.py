@@ -7,7 +7,8 @@ it has ended by its status.
 
 The server is the real one: the product knows nothing of this. It ends itself by SIGKILL at its
 point: right before or right after a commit, or a call of the engine that changes something. A point
-is meant by its side and place, or by its number among those of the scheduler or of a request.
+is meant by its side and place, or by its number among those of the scheduler or of a request. Or
+it does so some time after it began, wherever it is.
 
 All servers of one `open` share a listening socket, as those of systemd do: who asks while there is
 none waits for the next.
@@ -63,6 +64,10 @@ class Points:
 
     def choose(self, order: dict[str, Any]) -> None:
         self._of, self._left = order.get("at", ""), order.get("nth", 1)
+        if order.get("in_s") is not None:
+            moment = threading.Timer(order["in_s"], os.kill, (os.getpid(), signal.SIGKILL))
+            moment.daemon = True
+            moment.start()
 
     def before(self, *_: Any) -> None:
         self.at(here(), "before")

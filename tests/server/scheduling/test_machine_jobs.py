@@ -21,6 +21,12 @@ from tests.server.scheduling.workshop import Workshop
 DATABASES = (
     ["sqlite", "postgresql"] if os.environ.get("ONWARD_TEST_SCALE") == "full" else ["sqlite"]
 )
+shown_elsewhere = pytest.mark.skipif(
+    os.environ.get("ONWARD_TEST_SCALE") != "full",
+    reason="the decision is tested without agents in test_decisions.py, or a server is killed at "
+    "each of its commits in tests/server/kills",
+)
+"""Several agents each, which is most of what they cost: with real ones in the full form only."""
 pytestmark = pytest.mark.parametrize("database_url", DATABASES, indirect=True)
 
 PLAIN = """
@@ -103,6 +109,7 @@ def test_a_commit_of_which_nobody_heard_is_gone_on_from(workshop: Workshop) -> N
     assert [attempt.verb for attempt in workshop.attempts(job)] == ["fresh", "resume"]
 
 
+@shown_elsewhere
 def test_three_crashes_in_a_row_at_one_step_are_a_loop(workshop: Workshop) -> None:
     """However many retries are left, the job fails and says where it is stuck."""
     job = workshop.submit(
@@ -116,6 +123,7 @@ def test_three_crashes_in_a_row_at_one_step_are_a_loop(workshop: Workshop) -> No
     assert "3 attempts in a row ended before a first step" in workshop.job(job).reason
 
 
+@shown_elsewhere
 def test_retries_are_spent_by_cause(workshop: Workshop) -> None:
     """A job that crashes more often than it may fails, with the script's status as the reason."""
     job = workshop.submit(
@@ -267,6 +275,7 @@ def test_a_silent_agent_is_ended_though_nobody_asked(
     assert "DOUBLED" not in workshop.ledger_lines()
 
 
+@shown_elsewhere
 def test_a_server_that_forgets_everything_goes_on(workshop: Workshop) -> None:
     """With a new supervisor at every look, a job that crashes once still succeeds."""
     job = workshop.submit(COUNTING, *workshop.ledger("--crash-at", "1"))
@@ -280,6 +289,7 @@ def test_a_server_that_forgets_everything_goes_on(workshop: Workshop) -> None:
     assert workshop.ledger_lines().count("began") == 2
 
 
+@shown_elsewhere
 def test_one_job_at_a_time_trains_an_output(workshop: Workshop) -> None:
     """The second waits and says behind whom; one for another output does not wait."""
     first = workshop.submit(COUNTING, *workshop.ledger("--steps", "60", "--pause", "0.05"))
