@@ -53,19 +53,27 @@ class Bell:
             submitted=submitted, now=lambda: self.now,
         )  # fmt: skip
 
-    def make(self, kind: Any, cron: str = "", **more: Any) -> str:
-        request = JobRequest.model_validate(
+    @staticmethod
+    def request(more: dict[str, Any]) -> JobRequest:
+        return JobRequest.model_validate(
             {
                 "name": "nightly", "command": ["train.py"], "code": {"digest": "0" * 64},
                 "inputs": {"data_url": {"location": "here:data"}},
                 "output": {"location": "here:out"}, **more,
             }
         )  # fmt: skip
+
+    def make(self, kind: Any, cron: str = "", **more: Any) -> str:
+        request = self.request(more)
         with self.database.write() as session:
             made = schedules.create(session, "nightly", kind, request, by="test", cron=cron)
             if kind == "cron":
                 made.next_at = START + HOUR
             return made.id
+
+    def change(self, id_: str, kind: Any, cron: str = "", **more: Any) -> None:
+        with self.database.write() as session:
+            schedules.change(session, id_, "nightly", kind, self.request(more), cron=cron)
 
     def look(self) -> None:
         """The next look at locations."""
@@ -180,6 +188,35 @@ def test_a_server_that_dies_anywhere_submits_once(
         act()
         bell.now += bell.settings.watch_every_s + 1
     assert len(bell.jobs()) == 1
+
+
+def test_a_changed_schedule_submits_what_it_is_now(bell: Bell) -> None:
+    """A tick that is due stays so unless the times changed; other data is looked at anew."""
+    id_ = bell.make("cron", "0 * * * *")
+    bell.now += HOUR
+    bell.change(id_, "cron", "0 * * * *", name="renamed")
+    bell.clock.tick()
+    assert [job.name for job in bell.jobs()] == ["renamed"]
+    bell.end_jobs()
+    bell.now += HOUR
+    bell.change(id_, "cron", "30 * * * *")
+    bell.clock.tick()
+    assert len(bell.jobs()) == 1
+    assert bell.row(id_).next_at == bell.now + HOUR / 2
+    bell.change(id_, "watch")
+    (bell.data / "a.txt").write_text("1")
+    for _ in range(3):
+        bell.look()
+        bell.end_jobs()
+    assert len(bell.jobs()) == 2
+    bell.change(id_, "watch", name="renamed")
+    for _ in range(3):
+        bell.look()
+    assert len(bell.jobs()) == 2, "what was answered is answered again"
+    bell.change(id_, "watch", inputs={"data_url": {"location": "here:other"}})
+    for _ in range(2):
+        bell.look()
+    assert len(bell.jobs()) == 3
 
 
 def test_what_is_new_is_a_job_once_it_does_not_change(bell: Bell) -> None:
@@ -368,6 +405,9 @@ def test_schedules_by_the_api(
     assert again.json() == made.json()
     id_ = made.json()["id"]
     assert made.json()["job"]["code"]["source"] == "uploaded by test"
+    changed = client.put(f"{path}/{id_}", json={**body, "cron": "@weekly"})
+    assert (changed.json()["cron"], changed.json()["version"]) == ("0 0 * * 0", 2), changed.text
+    assert client.put(f"{path}/sch-none", json=body).status_code == 404
     second = client.post(path, json={**body, "name": "other", "enabled": False}).json()
     page = client.get(path, params={"limit": 1}).json()
     assert [item["id"] for item in page["items"]] == [second["id"]]
@@ -384,6 +424,7 @@ def test_schedules_by_the_api(
     for action in ("enable", "disable", "run"):
         assert client.post(f"{path}/{id_}/{action}", headers=reader).status_code == 403
     assert client.delete(f"{path}/{id_}", headers=reader).status_code == 403
+    assert client.put(f"{path}/{id_}", headers=reader, json=body).status_code == 403
     assert client.delete(f"{path}/{id_}").status_code == 200
     assert client.get(f"{path}/{id_}").status_code == 404
     for wrong in (

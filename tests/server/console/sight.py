@@ -161,7 +161,8 @@ class Sight:
         self.page.evaluate("document.activeElement?.blur(); scrollTo(0, 0)")
         for _ in range(most):
             self.page.keyboard.press("Tab")
-            said = self.page.evaluate("document.activeElement?.textContent?.trim() ?? ''")
+            # As it is seen: not what a style hides.
+            said = self.page.evaluate("document.activeElement?.innerText?.trim() ?? ''")
             if said == text:
                 return True
         return False

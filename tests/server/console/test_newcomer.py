@@ -117,6 +117,7 @@ def test_a_newcomer_trains_continues_promotes_and_rolls_back(
         add_data(lab, 1)
         go_on(seen, first)
         model = judge(seen, served, before)
+        schedule(seen, served, album, first)
         look_around(seen, served, album, job=first, model=model)
         assert not album.problems, "\n".join(album.problems)
         assert seen.complaints == []
@@ -251,6 +252,28 @@ def judge(seen: Sight, served: ServerProcess, before: str) -> str:
     return model
 
 
+def schedule(seen: Sight, served: ServerProcess, album: Album, job: str) -> None:
+    """The same job every night by itself; then less often, then paused."""
+    page = seen.page
+    page.goto(f"{served.url}/jobs/new?like={job.rpartition('/')[2]}")
+    page.get_by_label("By the clock").check()
+    assert page.locator("#f-timezone").input_value() != "", "the browser's zone is not filled in"
+    for line, first in (("30 2 * * mon-fri", ""), ("30 2 * * sun", "30 2 * * mon-fri")):
+        expect(page.locator("#f-cron")).to_have_value(first)
+        page.locator("#f-cron").fill(line)
+        expect(page.locator("#times li")).to_have_count(3)
+        expect(page.locator("#times li").first).to_contain_text(" 02:30 ")
+        page.locator("#times").scroll_into_view_if_needed()
+        album.note("schedule-form")
+        page.get_by_role("button", name=re.compile("(Create|Save) the schedule")).click()
+        row = page.locator("tbody tr")
+        expect(row).to_contain_text(line)
+        if not first:
+            row.get_by_role("link", name="Change").click()
+    row.get_by_role("button", name="Pause").click()
+    expect(row.locator(".badge")).to_have_text("paused")
+
+
 def look_around(
     seen: Sight, served: ServerProcess, album: Album, *, job: str, model: str
 ) -> None:  # fmt: skip
@@ -264,5 +287,6 @@ def look_around(
     album.look("all-savings", f"{served.url}/savings")
     album.look("jobs", f"{served.url}/jobs")
     album.look("job", job, ready=".chart canvas")
+    album.look("schedules", f"{served.url}/schedules")
     album.look("settings", f"{served.url}/settings")
     album.look("new-job-empty", f"{served.url}/jobs/new")

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from onward.server.database.tables import Answer, Audit, Delivery, Job, Schedule, Secret, Storage
-from onward.server.jobs import schedules
+from onward.server.database.tables import Answer, Audit, Delivery, Secret, Storage
 from onward.server.security.tokens import find_principal, make_token
-from onward.server.spec import JobRequest
 from tests.server.console.conftest import Browser
 from tests.server.places import name_storage
 
@@ -199,43 +197,6 @@ def test_a_webhook_is_registered_tested_and_removed(browser: Browser) -> None:
     assert actions == ["secret.put", "webhook.register", "webhook.test", "webhook.remove"]
 
 
-def a_schedule(browser: Browser) -> str:
-    name_storage(browser.database, "lab")
-    request = JobRequest.model_validate(
-        {
-            "name": "nightly", "command": ["train.py"], "code": {"folder": "lab:code"},
-            "output": {"location": "lab:out"},
-        }
-    )  # fmt: skip
-    with browser.database.write() as session:
-        return schedules.create(session, HOSTILE, "cron", request, by="ada", cron="0 3 * * *").id
-
-
-def test_a_schedule_is_turned_off_and_on_run_and_deleted(browser: Browser) -> None:
-    """`Run now` leads to its job; while that is going, the page says so."""
-    schedule_id = a_schedule(browser)
-    at = f"/settings/schedules/{schedule_id}"
-    page = browser.get("/settings")
-    assert HOSTILE in page.one("section", id="schedules").text
-    assert browser.submit(page, f"{at}/disable").status == 303
-    page = browser.get("/settings")
-    assert browser.submit(page, f"{at}/enable").status == 303
-    ran = browser.submit(page, f"{at}/run")
-    with browser.database.read() as session:
-        job = session.scalar(select(Job))
-        assert job is not None
-    assert ran.location == f"/jobs/{job.id}"
-    again = browser.submit(page, f"{at}/run", key="another")
-    assert again.status == 409
-    assert job.id in again.one("section", id="schedules").text
-    page = browser.get("/settings")
-    assert browser.submit(page, f"{at}/delete").status == 303
-    with browser.database.read() as session:
-        assert session.get(Schedule, schedule_id) is None
-    actions = [action for action, _ in audited(browser)]
-    assert actions == [f"schedule.{each}" for each in ("disable", "enable", "run", "delete")]
-
-
 UNSAFE: dict[str, dict[str, Any]] = {
     "/settings/storages": {"storage_alias": "x", "storage_url": "/tmp"},
     "/settings/storages/lab/remove": {}, "/settings/tokens": {"token_name": "x"},
@@ -250,7 +211,6 @@ UNSAFE: dict[str, dict[str, Any]] = {
 def test_others_are_told_what_is_for_administrators(browser: Browser, scope: str) -> None:
     """Neither shown nor done, whatever form is sent."""
     name_storage(browser.database, "lab")
-    schedule_id = a_schedule(browser)
     signed_in(browser, scope)
     page = browser.get("/settings")
     assert page.status == 200
@@ -259,12 +219,9 @@ def test_others_are_told_what_is_for_administrators(browser: Browser, scope: str
     assert "ada" not in page.one("section", id="tokens").text
     offered = {e.attributes.get("action", "") for e in page.all("form")}
     steering = {a for a in offered if a.startswith("/settings")}
-    assert bool(steering) == (scope == "write")
-    assert all("/schedules/" in a for a in steering)
+    assert not steering
     for address, fields in UNSAFE.items():
         assert browser.post(address, fields).status == 403, address
-    if scope == "read":
-        assert browser.post(f"/settings/schedules/{schedule_id}/run").status == 403
     assert audited(browser) == []
 
 

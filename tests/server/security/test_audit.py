@@ -27,12 +27,12 @@ CHANGES_NOTHING = {
 }
 """Looks, or is kept in the viewer's own browser."""
 CONSOLE = {("POST", path) for path in ("/jobs/{job_id}/{action}", "/jobs/many", "/jobs/new")}
+CONSOLE |= {("POST", "/schedules/{schedule_id}/{action}")}
 CONSOLE |= {
     ("POST", f"/settings/{path}")
     for path in (
         "storages", "storages/{alias}/remove", "tokens", "tokens/{token_id}/revoke", "secrets",
         "secrets/{name}/delete", "webhooks", "webhooks/{name}/{action}",
-        "schedules/{schedule_id}/{action}",
     )
 }  # fmt: skip
 CONSOLE |= {
@@ -42,7 +42,7 @@ CONSOLE |= {
         *(f"/{{model_id}}/checkpoints/{{checkpoint}}/{x}" for x in ("promote", "verify", "{kind}")),
     )
 }  # fmt: skip
-"""Their entries are held to in tests/server/console/test_{settings,models}_pages.py."""
+"""Their entries are held to in tests/server/console/test_{settings,models,schedules}_pages.py."""
 KEEPS_NO_ANSWER = {"/api/v1/secrets/{name}"}
 """The value must stay out of the database; each request is an entry of its own."""
 
@@ -140,6 +140,9 @@ def all_of_them(house: House, folder: Path) -> dict[tuple[str, str], Callable[[]
             path = f"/api/v1/schedules/{schedules[0]}"
             if action == "delete":
                 return ("DELETE", path, {}, "schedule.delete", schedules[0])
+            if action == "change":
+                changed = {**schedule, "cron": "@hourly"}
+                return ("PUT", path, {"json": changed}, "schedule.change", schedules[0])
             about = "{id}" if action == "run" else schedules[0]
             return ("POST", f"{path}/{action}", {}, f"schedule.{action}", about)
 
@@ -200,6 +203,7 @@ def all_of_them(house: House, folder: Path) -> dict[tuple[str, str], Callable[[]
             ("POST", f"/api/v1/schedules/{{schedule_id}}/{action}"): scheduled(action)
             for action in ("disable", "enable", "run")
         },
+        ("PUT", "/api/v1/schedules/{schedule_id}"): scheduled("change"),
         ("DELETE", "/api/v1/schedules/{schedule_id}"): scheduled("delete"),
         ("PUT", "/api/v1/secrets/{name}"): lambda: (
             "PUT", "/api/v1/secrets/key", {"json": {"value": "canary"}}, "secret.put", "key",

@@ -114,7 +114,8 @@ def test_planted_canaries_appear_nowhere(server: ServerProcess, tmp_path: Path) 
             f"/api/v1/jobs/{job['id']}/metrics", f"/api/v1/jobs/{job['id']}/log",
             f"/api/v1/jobs/{job['id']}/log/search?q=key", "/api/v1/jobs", "/api/v1/storages",
             "/api/v1/secrets", "/api/v1/tokens", "/api/v1/audit", "/api/v1/models", "/metrics",
-            "/api/v1/openapi.json", "/", "/jobs", f"/jobs/{job['id']}", "/models", "/settings",
+            "/api/v1/openapi.json", "/", "/jobs", f"/jobs/{job['id']}", "/models", "/schedules",
+            "/settings",
         ):  # fmt: skip
             client.get(path, headers={"accept": "text/html" if "api" not in path else "*/*"})
     server.stop()

@@ -23,8 +23,8 @@ router = APIRouter(prefix="/api/v1/schedules", tags=["schedules"])
 ScheduleId = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,32}$", examples=["sch-7k2m9qxw4t8vzc"])]
 
 
-class ScheduleRequest(BaseModel):
-    """A schedule: `cron` with an expression and a time zone, or `watch`."""
+class ScheduleChange(BaseModel):
+    """What a schedule does and when: `cron` with an expression and a time zone, or `watch`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,6 +36,11 @@ class ScheduleRequest(BaseModel):
         "UTC"
     )
     job: JobRequest
+
+
+class ScheduleRequest(ScheduleChange):
+    """A new schedule."""
+
     enabled: bool = True
 
 
@@ -112,6 +117,28 @@ def show(schedule_id: ScheduleId, call: Caller) -> Any:
     call.need("read")
     with call.database.read() as session:
         return schedules.document(schedules.find_schedule(session, schedule_id))
+
+
+@router.put("/{schedule_id}", response_model=ScheduleDocument)
+def change(schedule_id: ScheduleId, body: ScheduleChange, call: Caller) -> JSONResponse:
+    """What it does and when, as a whole. Its code is pinned anew; on or off it stays."""
+    call.need("write")
+    again = call.answered()
+    if again is not None:
+        return again
+    with call.database.read() as session:
+        schedules.find_schedule(session, schedule_id)
+    request = prepared(call.settings, call.database, body.job, by=call.principal.name)
+
+    def effect(session: Any) -> Any:
+        return schedules.document(
+            schedules.change(
+                session, schedule_id, body.name, body.kind, request, cron=body.cron,
+                timezone=body.timezone,
+            )
+        )  # fmt: skip
+
+    return call.once(effect, action="schedule.change")
 
 
 @router.post("/{schedule_id}/enable", response_model=ScheduleDocument)

@@ -23,11 +23,12 @@ def pages() -> list[APIRouter]:
         models,
         new_job,
         savings,
+        schedules,
         settings,
     )
 
     return [
         assets.router, first.router, look.router, jobs.router, new_job.router, browse.router,
         job.router, checkpoint.router, learning.router, data.router, savings.router, models.router,
-        settings.router,
+        schedules.router, settings.router,
     ]  # fmt: skip

@@ -24,7 +24,7 @@ _DEFAULTS = {
     "predownload": "latest", "verb": "auto", "promote": "on", "retries_crash": "2",
     "retries_out_of_memory": "0", "retries_hang": "1", "retries_timeout": "0",
     "retries_infrastructure": "5", "retries_preemption": "100", "hang_minutes": "30",
-    "grace_s": "30",
+    "grace_s": "30", "start": "now",
 }  # fmt: skip
 
 _NUMBERS = {

@@ -38,29 +38,7 @@ def create(
     Raises `UsageError` for a cron expression that is none, a watch without data, or a job that
     could only be done once.
     """
-    if request.verb not in ("auto", "continue"):
-        raise UsageError(
-            f"a schedule cannot {request.verb} every time",
-            why="after the first job there is a finished increment",
-            do="leave the verb to Onward (auto), or use continue",
-        )
-    if request.output.predownload not in ("latest", "all", "no"):
-        raise UsageError(
-            f"a schedule cannot go on from {request.output.predownload} every time",
-            do="use predownload latest",
-        )
-    next_at = None
-    if kind == "cron":
-        cron = checked_cron(cron)
-        next_at = next_tick(cron, zone_of(timezone), now_s())
-    elif cron:
-        raise UsageError("a watch has no cron expression", do="leave it away, or use kind cron")
-    elif not data_of(request):
-        raise UsageError(
-            "a watch needs data to look at",
-            why="the job has no input called data_url, and not exactly one input",
-            do="give it the input data_url",
-        )
+    cron, next_at = _checked(kind, request, cron, timezone)
     schedule = Schedule(
         id=new_id("sch"), name=name, kind=kind, cron=cron, timezone=timezone,
         spec=request.document(), enabled=enabled, version=1, created_at=now_s(), created_by=by,
@@ -68,6 +46,29 @@ def create(
     )  # fmt: skip
     session.add(schedule)
     session.flush()
+    return schedule
+
+
+def change(
+    session: Session, schedule_id: str, name: str, kind: Kind, request: JobRequest, *,
+    cron: str = "", timezone: str = "UTC",
+) -> Schedule:  # fmt: skip
+    """What a schedule does and when; on or off it stays, and jobs that it submitted go on.
+
+    What was due before and is not answered yet counts only if the times are the same still. A
+    watch with other inputs takes what it finds for new. Raises as `create` does.
+    """
+    schedule = find_schedule(session, schedule_id, lock=True)
+    cron, next_at = _checked(kind, request, cron, timezone)
+    if (schedule.kind, schedule.cron, schedule.timezone) != (kind, cron, timezone):
+        schedule.next_at = next_at
+    spec = request.document()
+    if kind != schedule.kind or spec.get("inputs") != schedule.spec.get("inputs"):
+        schedule.seen, schedule.pending, schedule.looked_at = "", "", None
+    schedule.name, schedule.kind, schedule.cron, schedule.timezone = name, kind, cron, timezone
+    schedule.spec = spec
+    schedule.reason = ""
+    schedule.version += 1
     return schedule
 
 
@@ -196,6 +197,35 @@ def document(schedule: Schedule) -> dict[str, Any]:
         "looked_at": schedule.looked_at, "last_job": schedule.last_job,
         "reason": schedule.reason,
     }  # fmt: skip
+
+
+def _checked(
+    kind: Kind, request: JobRequest, cron: str, timezone: str
+) -> tuple[str, float | None]:  # fmt: skip
+    """The cron expression in its one form, and when it is due next."""
+    if request.verb not in ("auto", "continue"):
+        raise UsageError(
+            f"a schedule cannot {request.verb} every time",
+            why="after the first job there is a finished increment",
+            do="leave the verb to Onward (auto), or use continue",
+        )
+    if request.output.predownload not in ("latest", "all", "no"):
+        raise UsageError(
+            f"a schedule cannot go on from {request.output.predownload} every time",
+            do="use predownload latest",
+        )
+    if kind == "cron":
+        cron = checked_cron(cron)
+        return cron, next_tick(cron, zone_of(timezone), now_s())
+    if cron:
+        raise UsageError("a watch has no cron expression", do="leave it away, or use kind cron")
+    if not data_of(request):
+        raise UsageError(
+            "a watch needs data to look at",
+            why="the job has no input called data_url, and not exactly one input",
+            do="give it the input data_url",
+        )
+    return "", None
 
 
 def _submit(session: Session, schedule: Schedule, *, by: str) -> Job:

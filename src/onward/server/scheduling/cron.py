@@ -81,6 +81,15 @@ def next_tick(expression: str, zone: tzinfo, after: float) -> float:
             until = wall + _LONGEST_CHANGE
 
 
+def next_ticks(expression: str, zone: tzinfo, after: float, count: int) -> list[float]:
+    """The first `count` moments after `after`. Raises as `next_tick` does."""
+    found: list[float] = []
+    for _ in range(count):
+        after = next_tick(expression, zone, after)
+        found.append(after)
+    return found
+
+
 def _moments(wall: datetime, zone: tzinfo, *, twice: bool) -> list[float]:
     first = wall.replace(tzinfo=zone, fold=0).timestamp()
     second = wall.replace(tzinfo=zone, fold=1).timestamp()

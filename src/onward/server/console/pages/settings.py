@@ -1,4 +1,4 @@
-"""Settings: storages, tokens, secrets, webhooks, schedules, and who did what."""
+"""Settings: storages, tokens, secrets, webhooks, and who did what."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from onward.server.api.webhooks import WebhookRequest
 from onward.server.console.forms import Sent, call_of, once
 from onward.server.console.rendering import language_of, render
 from onward.server.console.settings_forms import SettingsForm
-from onward.server.database.tables import Audit, Delivery, Schedule
-from onward.server.jobs import schedules
+from onward.server.database.tables import Audit, Delivery
 from onward.server.names import now_s
 from onward.server.problems import NotFound, status_of
 from onward.server.security import secret_files, tokens
 from onward.server.webhooks import registry
 
-_AUDIT_PAGE, _DELIVERIES, _SCHEDULES, _ENDED_TOKENS = 25, 5, 200, 25
+_AUDIT_PAGE, _DELIVERIES, _ENDED_TOKENS = 25, 5, 25
 _DAY_S = 86400.0
 _LIFETIMES = ("1", "7", "30", "90", "365", "")
 """Days; the empty one is for ever."""
@@ -194,25 +193,6 @@ def change_webhook(request: Request, name: str, action: str, sent: Sent) -> Resp
     )
 
 
-@router.post("/settings/schedules/{schedule_id}/{action}")
-def change_schedule(request: Request, schedule_id: str, action: str, sent: Sent) -> Response:
-    """`enable`, `disable`, `delete`, or `run`: a job at once."""
-    if action not in ("enable", "disable", "delete", "run"):
-        raise NotFound(f"a schedule cannot {action[:40]!r}")
-
-    def effect(session: Session, call: Call) -> Any:
-        if action == "run":
-            return {"id": schedules.run_now(session, schedule_id, by=call.principal.name).id}
-        change = {
-            "enable": schedules.enable, "disable": schedules.disable, "delete": schedules.delete,
-        }[action]  # fmt: skip
-        return {"id": change(session, schedule_id).id}
-
-    return _asked(
-        request, sent, effect, section="schedules", action=f"schedule.{action}", scope="write"
-    )
-
-
 # What the routes share.
 
 
@@ -240,13 +220,11 @@ def _asked(
     call = call_of(request, sent)
     call.need(scope)
     try:
-        answer = once(call, lambda session: effect(session, call), action=action)
+        once(call, lambda session: effect(session, call), action=action)
     except OnwardError as error:
         if status_of(error) != 409:
             raise
         return _page(request, status=409, refused=(section, error))
-    if action == "schedule.run":
-        return RedirectResponse(f"/jobs/{answer['id']}", 303)
     return RedirectResponse(f"/settings?done={section}#{section}", 303)
 
 
@@ -284,13 +262,6 @@ def _facts(session: Session, call: Call, before: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "storages": storages.list_storages(session),
         "secrets": secret_files.list_secrets(session) if call.principal.may("write") else None,
-        "schedules": list(
-            session.scalars(
-                select(Schedule)
-                .order_by(Schedule.created_at.desc(), Schedule.id.desc())
-                .limit(_SCHEDULES)
-            )
-        ),
         "tokens": None, "ended_tokens": [], "webhooks": None, "deliveries": {}, "audit": None,
         "older": None,
     }  # fmt: skip

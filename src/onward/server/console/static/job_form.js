@@ -9,12 +9,18 @@ export function start(form) {
   form.querySelector("[aria-invalid=true]")?.closest("details")?.setAttribute("open", "");
   form.querySelector("[aria-invalid=true]")?.focus();
 
-  // The plan follows what is typed, a moment after the last key.
+  // Who types a time means the clock in the room.
+  const zone = form.querySelector("[data-zone]");
+  if (!zone.value) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+  // The plan, and the times of a schedule, follow what is typed, a moment after the last key.
   const plan = document.getElementById("plan");
+  const times = document.getElementById("times");
   let waiting = 0;
-  function look() {
+  function look(event) {
     clearTimeout(waiting);
-    waiting = setTimeout(() => window.htmx.trigger(plan, "refresh"), 500);
+    const of = event.target.matches("[name=cron], [name=timezone]") ? times : plan;
+    waiting = setTimeout(() => window.htmx.trigger(of, "refresh"), 500);
   }
   form.addEventListener("input", look);
   form.addEventListener("change", look);
