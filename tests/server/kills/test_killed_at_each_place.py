@@ -38,7 +38,7 @@ from tests.server.webhooks.receiver import Receiver
 FULL = os.environ.get("ONWARD_TEST_SCALE") == "full"
 
 IN_REQUESTS = {
-    "api/access.py put_secret", "api/asking.py bulk.<locals>.one", "api/call.py Call._once #2",
+    "api/access.py put_secret", "api/call.py Call._once #2", "jobs/acting.py _tried",
     "api/outside.py _answered #2", "api/outside.py _keep", "code/pinning.py _enter",
 }  # fmt: skip
 """Of routes that are asked with a key: test_killed_requests.py."""

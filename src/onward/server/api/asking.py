@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy.orm import Session
 
-from onward.errors import OnwardError
 from onward.server.api.call import Call, Caller
 from onward.server.api.documents import JobDocument, job_document
 from onward.server.api.parameters import JobId
-from onward.server.database import Overtaken
-from onward.server.database.tables import Job
-from onward.server.jobs import requests
-from onward.server.jobs.going_on import Changes, continue_, retry
+from onward.server.jobs.acting import Action, Result, act, act_on_many
+from onward.server.jobs.going_on import Changes
 from onward.server.problems import problem_of
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
-
-_TRIES = 3
-
-Action = Literal["pause", "resume", "stop", "cancel", "retry", "continue"]
 
 
 class Bulk(BaseModel):
@@ -58,20 +51,8 @@ def bulk(body: Bulk, call: Caller) -> JSONResponse:
     call.need("write")
 
     def effect(session: Session) -> Any:
-        return {"results": [one(session, job_id) for job_id in dict.fromkeys(body.jobs)]}
-
-    def one(session: Session, job_id: str) -> dict[str, Any]:
-        for left in reversed(range(_TRIES)):
-            try:
-                with session.begin_nested():
-                    job = requests.find_job(session, job_id)
-                    done = act(session, job, body.action, by=call.principal.name)
-                    return {"id": job_id, "job": job_document(done), "problem": None}
-            except OnwardError as error:
-                if not (isinstance(error, Overtaken) and left):
-                    return {"id": job_id, "job": None, "problem": problem_of(error)}
-                session.expire_all()  # it was moved in this very moment: look again
-        raise AssertionError("unreachable")
+        found = act_on_many(session, body.jobs, body.action, by=call.principal.name)
+        return {"results": [_result(each) for each in found]}
 
     return call.once(effect, action=f"job.bulk.{body.action}")
 
@@ -112,26 +93,20 @@ def go_on(job_id: JobId, call: Caller, body: Changes | None = None) -> JSONRespo
     return _ask(call, job_id, "continue", status=201, changes=body)
 
 
-def act(
-    session: Session, job: Job, action: str, *, by: str, changes: Changes | None = None
-) -> Job:  # fmt: skip
-    """Does one of the actions; returns the job that it is now, or the new one."""
-    if action == "resume":
-        return requests.resume(session, job, by=by)
-    if action == "retry":
-        return retry(session, job, by=by)
-    if action == "continue":
-        return continue_(session, job, changes or Changes(), by=by)
-    return requests.ask(session, job, action, by=by)
-
-
 def _ask(
-    call: Call, job_id: str, action: str, *, status: int = 200, changes: Changes | None = None
+    call: Call, job_id: str, action: Action, *, status: int = 200, changes: Changes | None = None
 ) -> JSONResponse:
     call.need("write")
 
     def effect(session: Session) -> Any:
-        job = requests.find_job(session, job_id)
-        return job_document(act(session, job, action, by=call.principal.name, changes=changes))
+        return job_document(act(session, job_id, action, by=call.principal.name, changes=changes))
 
     return call.once(effect, action=f"job.{action}", status=status)
+
+
+def _result(result: Result) -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "job": job_document(result.job) if result.job is not None else None,
+        "problem": problem_of(result.error) if result.error is not None else None,
+    }

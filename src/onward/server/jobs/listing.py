@@ -28,10 +28,12 @@ _SHOWN = (
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs; what is empty decides nothing. `output` is a location, or the beginning of one
-    that ends with `*`. `since` and `until` are about when they were submitted."""
+    """Which jobs; what is empty decides nothing. `text` is in the name or the output, or is the id.
+    `output` is a location, or the beginning of one that ends with `*`. `since` and `until` are
+    about when they were submitted."""
 
     states: tuple[str, ...] = ()
+    text: str = ""
     name: str = ""
     output: str = ""
     created_by: str = ""
@@ -120,6 +122,14 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if wanted.states:
         found.append(Job.state.in_(wanted.states))
+    if wanted.text:
+        found.append(
+            or_(
+                Job.name.icontains(wanted.text, autoescape=True),
+                Job.output.icontains(wanted.text, autoescape=True),
+                Job.id == wanted.text,
+            )
+        )
     if wanted.name:
         found.append(Job.name.icontains(wanted.name, autoescape=True))
     if wanted.output.endswith("*"):

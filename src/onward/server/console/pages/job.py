@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -15,8 +15,8 @@ from onward.server.console.pages.jobs import progress_line, took, wishes
 from onward.server.console.rendering import is_partial, language_of, render
 from onward.server.console.telling import events_of, timeline
 from onward.server.database.tables import Job, Move
-from onward.server.jobs import requests
-from onward.server.jobs.going_on import Changes, continue_, retry
+from onward.server.jobs import acting, requests
+from onward.server.jobs.acting import Action
 from onward.server.jobs.writing import as_curl, as_toml
 from onward.server.problems import NotFound
 
@@ -68,20 +68,12 @@ def act(request: Request, job_id: str, action: str, sent: Sent) -> Response:
     """Pause, resume, stop or cancel, then the page again; retry and continue make a new job."""
     call = call_of(request, sent)
     call.need("write")
-    if action not in ("pause", "resume", "stop", "cancel", "retry", "continue"):
+    if action not in get_args(Action):
         raise NotFound(f"a job cannot {action[:40]!r}")
+    wanted = cast("Action", action)
 
     def effect(session: Session) -> Any:
-        found = requests.find_job(session, job_id)
-        if action == "retry":
-            return {"id": retry(session, found, by=call.principal.name).id}
-        if action == "continue":
-            return {"id": continue_(session, found, Changes(), by=call.principal.name).id}
-        if action == "resume":
-            requests.resume(session, found, by=call.principal.name)
-        else:
-            requests.ask(session, found, action, by=call.principal.name)
-        return {"id": job_id}
+        return {"id": acting.act(session, job_id, wanted, by=call.principal.name).id}
 
     answer = once(call, effect, action=f"job.{action}")
     return RedirectResponse(f"/jobs/{answer['id']}", 303)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
-from onward.errors import OnwardError
 from onward.jobs.states import JOB_MOVES, TERMINAL_JOBS
 from onward.server.console.forms import Sent, call_of, local, once
 from onward.server.console.rendering import is_partial, language_of, render
 from onward.server.database.tables import Job, Storage
-from onward.server.jobs import requests
+from onward.server.jobs.acting import Action, act_on_many
+from onward.server.jobs.listing import JobFilter, list_jobs
 from onward.server.names import now_s
 from onward.server.problems import NotFound
 
@@ -30,7 +30,9 @@ def jobs(request: Request, q: str = "", state: str = "", cursor: str = "") -> HT
     call = call_of(request)
     q, spoken = q.strip()[:200], language_of(request)
     with call.database.read() as session:
-        found, following = _listed(session, q=q, state=state, cursor=cursor)
+        found, following = list_jobs(
+            session, JobFilter(states=_states(state), text=q), limit=_PAGE, cursor=cursor
+        )
         steps = first_steps(session)
 
     def address(cursor: str) -> str:
@@ -63,20 +65,13 @@ def many(request: Request, sent: Sent) -> Response:
     action = sent.get("action")
     if action not in ("pause", "resume", "stop", "cancel"):
         raise NotFound(f"jobs cannot {action[:40]!r}")
+    wanted = cast("Action", action)
 
     def effect(session: Session) -> Any:
-        asked = []
-        for job_id in sent.all("job")[:500]:
-            try:
-                job = requests.find_job(session, job_id)
-                if action == "resume":
-                    requests.resume(session, job, by=call.principal.name)
-                else:
-                    requests.ask(session, job, action, by=call.principal.name)
-            except OnwardError:
-                continue  # the count tells; the list shows each as it is
-            asked.append(job_id)
-        return {"jobs": asked}
+        jobs = sent.all("job")[:500]
+        found = act_on_many(session, jobs, wanted, by=call.principal.name)
+        # The count tells of those that cannot; the list shows each as it is.
+        return {"jobs": [each.id for each in found if each.error is None]}
 
     answer = once(call, effect, action=f"job.bulk.{action}")
     back = local(sent.get("back"))
@@ -91,7 +86,7 @@ def first_steps(session: Session) -> dict[str, bool]:
     }
 
 
-def took(job: Job) -> float | None:
+def took(job: Job | Row[Any]) -> float | None:
     """Seconds from its first attempt to its end, or until now."""
     return None if job.started_at is None else (job.ended_at or now_s()) - job.started_at
 
@@ -120,28 +115,7 @@ def wishes(spoken: Any) -> dict[str, str]:
     }
 
 
-def _listed(session: Session, *, q: str, state: str, cursor: str) -> tuple[list[Job], str]:
-    statement = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(_PAGE + 1)
-    if state == "active":
-        statement = statement.where(Job.state.notin_(TERMINAL_JOBS))
-    elif state:
-        statement = statement.where(Job.state == state)
-    if q:
-        statement = statement.where(
-            or_(
-                Job.name.icontains(q, autoescape=True), Job.output.icontains(q, autoescape=True),
-                Job.id == q,
-            )
-        )  # fmt: skip
-    time, _, id_ = cursor.partition("~")
-    try:
-        before = float(time) if cursor else None
-    except ValueError:
-        before = None
-    if before is not None:
-        statement = statement.where(
-            or_(Job.created_at < before, and_(Job.created_at == before, Job.id < id_))
-        )
-    rows = list(session.scalars(statement))
-    last = rows[_PAGE - 1] if len(rows) > _PAGE else None
-    return rows[:_PAGE], f"{last.created_at!r}~{last.id}" if last else ""
+def _states(asked: str) -> tuple[str, ...]:
+    if asked == "active":
+        return tuple(state for state in JOB_MOVES if state not in TERMINAL_JOBS)
+    return (asked,) if asked else ()
