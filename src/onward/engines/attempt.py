@@ -18,9 +18,10 @@ from typing import Any, NoReturn
 
 from onward.engines.base import ATTEMPT_VARIABLE, JOB, LOCK, OUTCOME, WORK
 from onward.engines.control_groups import Groups
-from onward.engines.folder import bring_code, read_document, read_request, take, write_document
+from onward.engines.folder import bring_code, read_request, take, write_document
 from onward.engines.keeper import keep_log
 from onward.engines.own_user import become, give_folder, no_new_privileges, user_of
+from onward.engines.plain_files import read_document
 from onward.engines.processes import end_processes, start_time
 from onward.engines.redaction import Redactor
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from onward.engines.base import AGENT, ASKS, CONTROL, JOB, LOCK, OUTCOME, Sighting
-from onward.errors import JobError, NoSpace
+from onward.engines.plain_files import open_plain, read_document, read_small
+from onward.errors import Damaged, JobError, NoSpace
 
 _TAKE_S = 5.0
 
@@ -84,12 +85,18 @@ def sight(folder: Path) -> Sighting:
     if agent is None and not (folder / AGENT).exists():
         return Sighting("absent")
     agent = agent or {}
-    host, pid = str(agent.get("host", "")), int(agent.get("pid", 0))
+    host, pid = str(agent.get("host", ""))[:200], number_in(agent, "pid")
     if outcome is None and not _is_locked(folder / LOCK):
         outcome = read_document(folder / OUTCOME)  # it may have ended between the two looks
         if outcome is None:
             return Sighting("gone", host=host, pid=pid)
     return Sighting("running" if outcome is None else "ended", outcome, host, pid)
+
+
+def number_in(document: Mapping[str, Any], name: str) -> int:
+    """What a document of an attempt says, if it is a number that a process may have; else 0."""
+    found = document.get(name)
+    return found if type(found) is int and 0 <= found < 1 << 63 else 0
 
 
 def leave_request(folder: Path, what: str) -> None:
@@ -101,8 +108,8 @@ def leave_request(folder: Path, what: str) -> None:
 def read_request(folder: Path) -> str:
     """What is asked of the agent, or ''."""
     try:
-        found = (folder / CONTROL).read_text()
-    except OSError:
+        found = (read_small(folder / CONTROL, 100) or b"").decode("ascii", "replace")
+    except (OSError, Damaged):
         return ""
     return found if found in ASKS else ""
 
@@ -131,15 +138,6 @@ def create_document(path: Path, document: Mapping[str, Any]) -> bool:
     return True
 
 
-def read_document(path: Path) -> dict[str, Any] | None:
-    """None where there is none, or none that can be read."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -166,8 +164,10 @@ def _sync_folder(folder: Path) -> None:
 
 def _is_locked(path: Path) -> bool:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        fd = open_plain(path)
+    except (OSError, Damaged):
+        return False
+    if fd is None:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

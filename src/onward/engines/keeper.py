@@ -120,6 +120,8 @@ def _write(folder: Path, log: LogFile, data: bytes) -> None:
         line = json.dumps({"at": round(time.time(), 3), "kind": "say", "text": note}) + "\n"
         with contextlib.suppress(OSError):
             # One write to a file that is only appended to: whole, beside the agent's own.
-            fd = os.open(folder / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            # This process keeps the server's rights: the job's user must not choose the file.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(folder / EVENTS, flags, 0o600)
             os.write(fd, line.encode())
             os.close(fd)

@@ -7,12 +7,12 @@ script that prints for weeks therefore neither fills the disk nor loses its firs
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import sys
 from pathlib import Path
 
 from onward.engines.base import LOG, LOG_CUT
+from onward.engines.folder import write_document
 
 _PUNCH_HOLE_KEEP_SIZE = 3
 _BLOCK = 4096
@@ -65,9 +65,9 @@ class LogFile:
             )
 
     def _tell(self, cut: dict[str, int | None]) -> None:
-        temporary = self._folder / f".{LOG_CUT}"
-        temporary.write_text(json.dumps(cut))
-        os.replace(temporary, self._folder / LOG_CUT)
+        # Under a name that nobody can know: whoever writes the log may have more rights than the
+        # job's user, who could have put a link there.
+        write_document(self._folder / LOG_CUT, cut)
 
 
 def _punch(fd: int, start: int, length: int) -> bool:

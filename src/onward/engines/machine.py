@@ -12,8 +12,9 @@ from pathlib import Path
 
 from onward.engines.base import AGENT, ATTEMPT_VARIABLE, EVENTS, LOCK, LOG, Launch, Sighting
 from onward.engines.control_groups import Groups, make_room
-from onward.engines.folder import close_for_all, leave_request, read_document, sight
-from onward.engines.processes import is_running, processes_of, send
+from onward.engines.folder import close_for_all, leave_request, number_in, sight
+from onward.engines.plain_files import read_document
+from onward.engines.processes import is_of_owner, is_running, processes_of, send
 from onward.errors import JobError
 
 
@@ -61,8 +62,8 @@ class ThisMachine:
         if close_for_all(folder):
             return
         agent = read_document(folder / AGENT) or {}
-        pid, started = int(agent.get("pid", 0)), int(agent.get("started", 0))
-        if pid and is_running(pid, started):
+        pid, started = number_in(agent, "pid"), number_in(agent, "started")
+        if pid and is_running(pid, started) and is_of_owner(pid, folder):
             # The kernel asks its script to stop (`jobs/process.py`), the log's keeper stays.
             send([pid], signal.SIGKILL)
             send([each for each in _all_of(folder) if each != pid], signal.SIGTERM)

@@ -10,7 +10,8 @@ from collections.abc import Container
 from pathlib import Path
 
 from onward.engines.base import ATTEMPT_VARIABLE, SCRIPT
-from onward.engines.folder import read_document
+from onward.engines.folder import number_in
+from onward.engines.plain_files import read_document
 from onward.jobs.process_table import session_members, stat_facts
 
 _END_S = 2.0
@@ -28,6 +29,19 @@ def is_running(pid: int, started: int) -> bool:
     return facts is not None and facts[3] == started and facts[0] != "Z"
 
 
+def is_of_owner(pid: int, folder: Path) -> bool:
+    """Whether a process is of the user to whom an attempt's folder belongs.
+
+    That user can write into the folder that any process is its own; a server with more rights would
+    end it.
+    """
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        real = next(line for line in lines if line.startswith("Uid:")).split()[1]
+        return int(real) == folder.stat().st_uid
+    return not Path("/proc/self").exists()
+
+
 def processes_of(attempt: str, folder: Path | None = None) -> list[int]:
     """Living processes that an attempt's agent started, itself too, told by their environment.
 
@@ -42,9 +56,12 @@ def processes_of(attempt: str, folder: Path | None = None) -> list[int]:
         with contextlib.suppress(OSError):
             if mark in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
                 found.add(int(name))
-    script = read_document(folder / SCRIPT) if folder is not None else None
-    if script is not None and is_running(int(script["pid"]), int(script["started"])):
-        found |= {int(script["pid"]), *session_members(int(script["pid"]))}
+    if folder is not None:
+        script = read_document(folder / SCRIPT) or {}
+        pid, started = number_in(script, "pid"), number_in(script, "started")
+        if pid and is_running(pid, started):
+            named = {pid, *session_members(pid)}
+            found |= {each for each in named if is_of_owner(each, folder)}
     return sorted(pid for pid in found if (facts := stat_facts(pid)) and facts[0] != "Z")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from onward.engines.folder import read_document
+from onward.engines.plain_files import read_document
 from onward.engines.processes import is_running
 from onward.jobs.states import TERMINAL_JOBS
 from onward.server.security.tokens import make_token

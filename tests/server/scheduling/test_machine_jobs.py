@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onward.engines.base import AGENT
-from onward.engines.folder import read_document
+from onward.engines.plain_files import read_document
 from onward.engines.processes import processes_of
 from onward.repository import open_repository
 from onward.server.scheduling import care

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from onward.engines.base import EVENTS
+from onward.engines.plain_files import open_plain
 from onward.errors import Damaged
 from onward.server.console.languages import Language
 from onward.server.console.words import TONES
 from onward.server.database.tables import Attempt, Move
-from onward.server.logs.plain_files import open_plain
 
 _HEAD_BYTES, _TAIL_BYTES = 256 << 10, 512 << 10
 _MOST_ENTRIES = 200

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import sys
 from pathlib import Path
 
 from onward.engines.base import LOG, LOG_CUT
+from onward.engines.folder import write_document
+from onward.engines.plain_files import open_plain, read_document
 from onward.errors import JobError
-from onward.server.logs.plain_files import open_plain, read_small_document
 
 BY_SERVER = "log.freed.json"
 
@@ -56,7 +56,7 @@ def give_back(folder: Path, keep_bytes: int) -> int:
         # First said, then done: a reader never takes zeros for what was printed. Who dies between
         # the two leaves bytes that nobody reads, and the next cut frees them.
         _probe(fd)
-        _write(folder / BY_SERVER, (0, end))
+        write_document(folder / BY_SERVER, {"from": 0, "to": end})
         _punch(fd, 0, end)
         return end
     finally:
@@ -64,18 +64,12 @@ def give_back(folder: Path, keep_bytes: int) -> int:
 
 
 def _read(path: Path) -> Cut | None:
-    found = read_small_document(path) or {}
+    found = read_document(path) or {}
     start, end = found.get("from"), found.get("to")
     # `to` is null where the log ends for good: nothing follows, so nothing is missing in between.
     if type(start) is not int or type(end) is not int or not 0 <= start < end < 2**63:
         return None
     return start, end
-
-
-def _write(path: Path, cut: Cut) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps({"from": cut[0], "to": cut[1]}))
-    os.replace(temporary, path)
 
 
 def _probe(fd: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from onward.engines.base import EVENTS
-from onward.server.logs.plain_files import open_plain
+from onward.engines.plain_files import open_plain
 
 LARGEST_RANGE = 1 << 20
 _LONGEST_EVENT = 1 << 20

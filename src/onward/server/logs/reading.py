@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from onward.engines.base import LOG
+from onward.engines.plain_files import open_plain
 from onward.server.logs.cleaning import LONGEST_LINE, readable, whole_characters
 from onward.server.logs.cuts import Cut, cuts_of
-from onward.server.logs.plain_files import open_plain
 
 LARGEST_RANGE = 1 << 20
 _SCAN = 256 << 10

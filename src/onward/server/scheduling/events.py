@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from onward.engines.base import EVENTS
+from onward.engines.plain_files import open_plain
+from onward.errors import Damaged
 
 _MOST_BYTES = 1 << 20
 
@@ -33,11 +35,14 @@ def read_news(folder: Path, offset: int) -> News:
     """
     news = News(offset)
     try:
-        with (folder / EVENTS).open("rb") as file:
-            file.seek(offset)
-            data = file.read(_MOST_BYTES)
-    except FileNotFoundError:
+        fd = open_plain(folder / EVENTS)
+    except Damaged:
+        return news  # the script put something in its place: it has no news any more
+    if fd is None:
         return news
+    with open(fd, "rb") as file:
+        file.seek(offset)
+        data = file.read(_MOST_BYTES)
     end = data.rfind(b"\n") + 1
     if not end and len(data) == _MOST_BYTES:
         end = len(data)  # no line of ours is that long

@@ -1,5 +1,6 @@
-"""Opening what attempts write. A script can reach its attempt's folder: nothing there is trusted to
-be a plain file, not to be a link, or to be small."""
+"""Opening what attempts write. A script can reach its attempt's folder, and where jobs have a user
+of their own the server has more rights than it: nothing there is trusted to be a plain file, not to
+be a link, or to be small."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from onward.errors import Damaged
 
-_LARGEST_DOCUMENT = 64 << 10
+_LARGEST_DOCUMENT = 4 << 20
 
 
 def open_plain(path: Path, flags: int = os.O_RDONLY) -> int | None:
@@ -32,17 +33,22 @@ def open_plain(path: Path, flags: int = os.O_RDONLY) -> int | None:
     return fd
 
 
-def read_small_document(path: Path) -> dict[str, Any] | None:
+def read_document(path: Path) -> dict[str, Any] | None:
     """A JSON object; None if there is none, or nothing that can be read as one."""
     try:
-        fd = open_plain(path)
-        if fd is None:
-            return None
-        with open(fd, "rb") as file:
-            found = json.loads(file.read(_LARGEST_DOCUMENT))
+        found = json.loads(read_small(path, _LARGEST_DOCUMENT) or b"")
     except (OSError, ValueError, RecursionError, Damaged):
         return None
     return found if isinstance(found, dict) else None
+
+
+def read_small(path: Path, most_bytes: int) -> bytes | None:
+    """The beginning of a file; None if there is none. Raises `Damaged` for what is no file."""
+    fd = open_plain(path)
+    if fd is None:
+        return None
+    with open(fd, "rb") as file:
+        return file.read(most_bytes)
 
 
 def _no_file(path: Path) -> Damaged:
