@@ -114,6 +114,6 @@ def test_the_audit_log_says_who_did_what(client: TestClient) -> None:
     page = client.get("/api/v1/audit?limit=2").json()
     assert [entry["action"] for entry in page["items"]] == ["token.make", "token.make"]
     assert page["items"][0]["by"] == "admin-token"
-    rest = client.get(f"/api/v1/audit?limit=2&before={page['next']}").json()
+    rest = client.get(f"/api/v1/audit?limit=2&cursor={page['next']}").json()
     assert [entry["action"] for entry in rest["items"]] == ["token.make"]
     assert rest["next"] is None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from onward.server.api.call import Caller
+from onward.server.api.parameters import Cursor, Limit
 from onward.server.database.tables import Audit
+from onward.server.paging import Order
 from onward.server.security import secret_files, tokens
 from onward.server.spec import Name
 
@@ -99,10 +101,10 @@ class AuditEntry(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """Newest first; `next` goes on."""
+    """A page of entries, newest first."""
 
     items: list[AuditEntry]
-    next: int | None
+    next: str | None
 
 
 @router.get("/tokens", response_model=TokenList)
@@ -171,20 +173,14 @@ def delete_secret(name: SecretName, call: Caller) -> JSONResponse:
 
 
 @router.get("/audit", response_model=AuditPage)
-def audit(
-    call: Caller,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
-) -> Any:
+def audit(call: Caller, limit: Limit = 50, cursor: Cursor = "") -> Any:
     """Who did what, newest first."""
     call.need("admin")
-    statement = select(Audit).order_by(Audit.id.desc()).limit(limit + 1)
-    if before is not None:
-        statement = statement.where(Audit.id < before)
+    order = Order(Audit.id, falling=True)
     with call.database.read() as session:
-        rows = list(session.scalars(statement))
-    items = [AuditEntry.model_validate(row).model_dump() for row in rows[:limit]]
-    return {"items": items, "next": rows[limit - 1].id if len(rows) > limit else None}
+        rows, following = order.page(session.scalars, select(Audit), limit=limit, cursor=cursor)
+    items = [AuditEntry.model_validate(row).model_dump() for row in rows]
+    return {"items": items, "next": following}
 
 
 def _token(row: Any) -> dict[str, Any]:

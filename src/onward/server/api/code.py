@@ -14,9 +14,11 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from onward.server.api.call import Call, Caller
+from onward.server.api.parameters import Cursor, Limit
 from onward.server.code import find_code, pin_archive
 from onward.server.code.pinning import paths_of
 from onward.server.database.tables import Code
+from onward.server.paging import Order
 from onward.server.problems import TooLarge
 
 router = APIRouter(prefix="/api/v1/code", tags=["code"])
@@ -115,26 +117,13 @@ def upload(
 
 
 @router.get("", response_model=CodeList)
-def listed(
-    call: Caller,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str, Query(max_length=200)] = "",
-) -> Any:
+def listed(call: Caller, limit: Limit = 50, cursor: Cursor = "") -> Any:
     """Everything that is pinned, newest first."""
     call.need("read")
+    order = Order(Code.created_at, Code.digest, falling=True)
     with call.database.read() as session:
-        query = select(Code).order_by(Code.created_at.desc(), Code.digest).limit(limit + 1)
-        after = session.get(Code, cursor) if cursor else None
-        if after is not None:
-            query = query.where(
-                (Code.created_at < after.created_at)
-                | ((Code.created_at == after.created_at) & (Code.digest > after.digest))
-            )
-        rows = list(session.scalars(query))
-    return {
-        "items": [_document(row) for row in rows[:limit]],
-        "next": rows[limit - 1].digest if len(rows) > limit else None,
-    }
+        rows, following = order.page(session.scalars, select(Code), limit=limit, cursor=cursor)
+    return {"items": [_document(row) for row in rows], "next": following}
 
 
 @router.get("/{digest}", response_model=CodeDocument)

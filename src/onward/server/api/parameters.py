@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from onward.server.jobs.listing import LARGEST_PAGE
+from onward.server.paging import LARGEST_PAGE
 
 LARGEST_PLACE = 2**62
 

@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, StringConstraints
-from sqlalchemy import and_, or_, select
+from sqlalchemy import select
 
 from onward.server.api.call import Caller
 from onward.server.api.documents import JobDocument, job_document
 from onward.server.api.parameters import Cursor, Limit
 from onward.server.database.tables import Schedule
 from onward.server.jobs import schedules
-from onward.server.jobs.listing import read_cursor, write_cursor
 from onward.server.jobs.submitting import prepared
+from onward.server.paging import Order
 from onward.server.spec import JobRequest, Name
 
 router = APIRouter(prefix="/api/v1/schedules", tags=["schedules"])
@@ -94,21 +94,10 @@ def create(body: ScheduleRequest, call: Caller) -> JSONResponse:
 def listed(call: Caller, limit: Limit = 50, cursor: Cursor = "") -> Any:
     """All schedules, newest first."""
     call.need("read")
-    query = select(Schedule).order_by(Schedule.created_at.desc(), Schedule.id.desc())
-    if cursor:
-        time, last = read_cursor(cursor, float, str)
-        query = query.where(
-            or_(
-                Schedule.created_at < time,
-                and_(Schedule.created_at == time, Schedule.id < last),
-            )
-        )
+    order = Order(Schedule.created_at, Schedule.id, falling=True)
     with call.database.read() as session:
-        rows = list(session.scalars(query.limit(limit + 1)))
-    following = None
-    if len(rows) > limit:
-        following = write_cursor(rows[limit - 1].created_at, rows[limit - 1].id)
-    return {"items": [schedules.document(row) for row in rows[:limit]], "next": following}
+        rows, following = order.page(session.scalars, select(Schedule), limit=limit, cursor=cursor)
+    return {"items": [schedules.document(row) for row in rows], "next": following}
 
 
 @router.get("/{schedule_id}", response_model=ScheduleDocument)

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from onward.server.api.call import Caller
 from onward.server.api.parameters import Cursor, Limit
 from onward.server.database.tables import Delivery
-from onward.server.jobs.listing import read_cursor, write_cursor
+from onward.server.paging import Order
 from onward.server.spec import Alias
 from onward.server.webhooks import registry
 
@@ -120,16 +120,8 @@ def test(name: WebhookName, call: Caller) -> JSONResponse:
 def deliveries(name: WebhookName, call: Caller, limit: Limit = 50, cursor: Cursor = "") -> Any:
     """What was told to it and what waits, the latest first."""
     call.need("admin")
-    query = select(Delivery).where(Delivery.webhook == name)
-    if cursor:
-        time, last = read_cursor(cursor, float, str)
-        query = query.where(
-            (Delivery.next_at < time) | ((Delivery.next_at == time) & (Delivery.id < last))
-        )
+    order = Order(Delivery.next_at, Delivery.id, falling=True)
+    statement = select(Delivery).where(Delivery.webhook == name)
     with call.database.read() as session:
-        query = query.order_by(Delivery.next_at.desc(), Delivery.id.desc()).limit(limit + 1)
-        rows = list(session.scalars(query))
-    following = None
-    if len(rows) > limit:
-        following = write_cursor(rows[limit - 1].next_at, rows[limit - 1].id)
-    return {"items": [registry.delivery_document(row) for row in rows[:limit]], "next": following}
+        rows, following = order.page(session.scalars, statement, limit=limit, cursor=cursor)
+    return {"items": [registry.delivery_document(row) for row in rows], "next": following}

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy import ColumnElement, Row, or_, select
 from sqlalchemy.orm import Session
 
-from onward.errors import UsageError
 from onward.server.database.tables import Attempt, Job, Move
-
-LARGEST_PAGE = 500
-
-T = TypeVar("T")
+from onward.server.paging import Order
 
 _SHOWN = (
     Job.id, Job.name, Job.state, Job.wanted, Job.version, Job.generation, Job.output,
@@ -51,21 +45,9 @@ def list_jobs(
 
     Raises `UsageError` for a cursor that this list never gave.
     """
+    order = Order(Job.created_at, Job.id, falling=not wanted.oldest_first)
     statement = select(*_SHOWN).where(*_conditions(wanted))
-    if wanted.oldest_first:
-        statement = statement.order_by(Job.created_at, Job.id)
-    else:
-        statement = statement.order_by(Job.created_at.desc(), Job.id.desc())
-    if cursor:
-        time, last = read_cursor(cursor, float, str)
-        # A bound on the first column alone lets the index find the place.
-        if wanted.oldest_first:
-            beyond = and_(Job.created_at >= time, or_(Job.created_at > time, Job.id > last))
-        else:
-            beyond = and_(Job.created_at <= time, or_(Job.created_at < time, Job.id < last))
-        statement = statement.where(beyond)
-    rows = session.execute(statement.limit(limit + 1)).all()
-    return _page(rows, limit, lambda row: (row.created_at, row.id))
+    return order.page(session.execute, statement, limit=limit, cursor=cursor)
 
 
 def list_attempts(
@@ -73,11 +55,8 @@ def list_attempts(
 ) -> tuple[Sequence[Attempt], str | None]:
     """The newest first."""
     statement = select(Attempt).where(Attempt.job == job_id)
-    if cursor:
-        (before,) = read_cursor(cursor, int)
-        statement = statement.where(Attempt.number < before)
-    rows = session.scalars(statement.order_by(Attempt.number.desc()).limit(limit + 1)).all()
-    return _page(rows, limit, lambda attempt: (attempt.number,))
+    order = Order(Attempt.number, falling=True)
+    return order.page(session.scalars, statement, limit=limit, cursor=cursor)
 
 
 def list_moves(
@@ -85,37 +64,7 @@ def list_moves(
 ) -> tuple[Sequence[Move], str | None]:
     """The oldest first: a story."""
     statement = select(Move).where(Move.job == job_id)
-    if cursor:
-        (after,) = read_cursor(cursor, int)
-        statement = statement.where(Move.id > after)
-    rows = session.scalars(statement.order_by(Move.id).limit(limit + 1)).all()
-    return _page(rows, limit, lambda move: (move.id,))
-
-
-def write_cursor(*values: float | int | str) -> str:
-    """Values as text that means nothing to anybody else."""
-    text = "\n".join(repr(v) if isinstance(v, float) else str(v) for v in values)
-    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
-
-
-def read_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
-    """The values again. Raises `UsageError` for a text that is no cursor of these kinds."""
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        parts = text.split("\n")
-        found = tuple(kind(part) for kind, part in zip(kinds, parts, strict=True))
-        if (
-            write_cursor(*found) != cursor
-            or "\0" in text
-            or any(isinstance(value, int) and abs(value) >= 2**63 for value in found)
-        ):
-            raise ValueError(cursor)
-        return found
-    except (ValueError, binascii.Error) as error:
-        raise UsageError(
-            "the cursor is none that this list gave",
-            do="use `next` of the page before, with the same filters, or leave it away",
-        ) from error
+    return Order(Move.id).page(session.scalars, statement, limit=limit, cursor=cursor)
 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
@@ -147,9 +96,3 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     if wanted.until is not None:
         found.append(Job.created_at < wanted.until)
     return found
-
-
-def _page(rows: Sequence[T], limit: int, place: Any) -> tuple[Sequence[T], str | None]:
-    if len(rows) <= limit:
-        return rows, None
-    return rows[:limit], write_cursor(*place(rows[limit - 1]))

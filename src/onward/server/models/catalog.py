@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from onward.server.database.tables import Model
-from onward.server.jobs.listing import read_cursor, write_cursor
 from onward.server.models.syncing import enter_model
+from onward.server.paging import Order
 from onward.server.problems import NotFound
 from onward.server.storages import normalise
 
@@ -18,7 +18,7 @@ def list_models(
     session: Session, *, text: str = "", limit: int = 50, cursor: str = ""
 ) -> tuple[list[dict[str, Any]], str | None]:
     """A page of models by name, whose name or location contains the text; and the next cursor."""
-    statement = select(Model).order_by(Model.name, Model.id).limit(limit + 1)
+    statement = select(Model)
     if text:
         statement = statement.where(
             or_(
@@ -26,15 +26,9 @@ def list_models(
                 Model.location.icontains(text, autoescape=True),
             )
         )
-    if cursor:
-        name, last = read_cursor(cursor, str, str)
-        statement = statement.where(
-            or_(Model.name > name, and_(Model.name == name, Model.id > last))
-        )
-    rows = list(session.scalars(statement))
-    page = rows[:limit]
-    following = write_cursor(page[-1].name, page[-1].id) if len(rows) > limit else None
-    return [summary_document(row) for row in page], following
+    order = Order(Model.name, Model.id)
+    rows, following = order.page(session.scalars, statement, limit=limit, cursor=cursor)
+    return [summary_document(row) for row in rows], following
 
 
 def find_model(session: Session, model: str) -> Model:

@@ -28,10 +28,10 @@ from onward.learning.rounds import rounds
 from onward.repository import History
 from onward.server.database import Database
 from onward.server.database.tables import Attempt, Checkpoint, Job, Model
-from onward.server.jobs.listing import read_cursor, write_cursor
 from onward.server.models.catalog import find_model, summary_document
 from onward.server.models.outputs import ask_about, opened
 from onward.server.models.syncing import sync_from, tells_little, worst_forgetting
+from onward.server.paging import Order
 from onward.server.settings import Settings
 
 _MOST_HOLDOUTS, _MOST_ROWS = 40, 60
@@ -80,17 +80,12 @@ def checkpoints_page(
         statement = select(Checkpoint).where(Checkpoint.model == model)
         if not dropped:
             statement = statement.where(Checkpoint.dropped.is_(False))
-        if cursor:
-            (version,) = read_cursor(cursor, int)
-            statement = statement.where(Checkpoint.version < version)
-        statement = statement.order_by(Checkpoint.version.desc()).limit(limit + 1)
-        found = list(session.scalars(statement))
+        order = Order(Checkpoint.version, falling=True)
+        found, following = order.page(session.scalars, statement, limit=limit, cursor=cursor)
     names = _names(row)
     return {
-        "items": [
-            _index_document(each, names, row.facts.get("pins", [])) for each in found[:limit]
-        ],
-        "next": write_cursor(found[limit - 1].version) if len(found) > limit else None,
+        "items": [_index_document(each, names, row.facts.get("pins", [])) for each in found],
+        "next": following,
     }
 
 
