@@ -10,7 +10,7 @@ import pytest
 
 from onward.errors import OnwardError
 from onward.server.code import Limits
-from onward.server.code.git import gather_git
+from onward.server.code.git import _check_git, gather_git
 from onward.server.code.tree import Tree, walk
 from onward.server.problems import BadCode
 from tests.server.code.git_host import GitHost, git
@@ -105,7 +105,10 @@ def test_a_link_of_a_commit_stays_within_it(host: GitHost, repository: Path, tre
      "http://git.example/x.git", "git://git.example/x", "-oProxyCommand=x", "--upload-pack=x",
      "https://user:pa55word@git.example/x.git", "https:///x.git", "https://git.example:port/x",
      "https::https://git.example/x", "/etc", "https://git.exa mple/x", "https://[::1/x",
-     "ftp://git.example/x", "HTTPS://", "fd::17/x"],
+     "ftp://git.example/x", "HTTPS://", "fd::17/x", "https://git.example./x.git",
+     "https://127.0.0.1\\@git.example/x", "https://git.example\t.evil.example/x",
+     " https://git.example/x", "https://git.example/x\n", "https://git.example%00.evil.example/x", "https://\uff47it.example/x",
+     "https://git.example#@127.0.0.1/x", "https://127.0.0.1:80;@git.example/x"],
 )  # fmt: skip
 def test_git_has_one_way_only(tree: Tree, url: str) -> None:
     """Refused before git is started, and before any name is looked up."""
@@ -116,6 +119,26 @@ def test_git_has_one_way_only(tree: Tree, url: str) -> None:
     with pytest.raises(BadCode) as caught:
         gather_git(url, "", tree, addresses=asked)
     assert "pa55word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["git.example", "GIT.Example"])
+def test_the_address_that_was_looked_at_is_the_one_that_is_reached(
+    host: GitHost, repository: Path, tree: Tree, written: str
+) -> None:
+    """Nobody else knows the name, however it is written: were it looked up again, it would fail."""
+    assert gather_git(
+        host.url("code").replace("git.example", written), "", tree, addresses=loopback
+    )
+    assert host.requests
+
+
+@pytest.mark.parametrize("version", ["git version 2.36.9", "git version 1.9.1", "git", ""])
+def test_a_git_that_looks_hosts_up_by_itself_is_refused(version: str) -> None:
+    """DNS rebinding: the name may mean another place by then."""
+    with pytest.raises(OnwardError, match="too old"):
+        _check_git(version)
+    for good in ("git version 2.37.0", "git version 2.39.5 (Apple Git-154)", "git version 3.0"):
+        _check_git(good)
 
 
 def test_a_host_that_may_not_be_reached_is_not(host: GitHost, repository: Path, tree: Tree) -> None:

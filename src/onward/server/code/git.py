@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ Addresses = Callable[[str, int], Sequence[str]]
 
 _LOOK_EVERY_S = 0.05
 _MEMORY_BYTES = 4 << 30
+_OLDEST = (2, 37)
+"""Knows `http.curloptResolve`; an older one passes over it without a word."""
 _PASSED_ON = (
     "PATH", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "GIT_SSL_CAINFO",
@@ -46,9 +49,8 @@ def gather_git(
     `revision` is a branch, a tag or a commit's full name; '' is what the host gives by default.
     `password` is what the host asks for: a token, or `user:token`. Raises `BadCode`.
     """
-    if shutil.which("git") is None:
-        raise UsageError("git is not installed on the server", do="install it, or send an archive")
     host, port = _checked(url)
+    _check_git(_version())
     found = addresses(host, port)
     with tempfile.TemporaryDirectory(prefix="onward-git-") as temporary:
         folder = Path(temporary, "repository")
@@ -82,8 +84,36 @@ def gather_git(
     return commit
 
 
+@cache
+def _version() -> str:
+    if shutil.which("git") is None:
+        raise UsageError("git is not installed on the server", do="install it, or send an archive")
+    told = subprocess.run(
+        ["git", "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30
+    )
+    return told.stdout.decode("ascii", "replace").strip()
+
+
+def _check_git(version: str) -> None:
+    """Raises `UsageError` for a git that passes over the addresses that were looked at."""
+    found = re.match(r"git version (\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < _OLDEST:
+        raise UsageError(
+            f"the server's git is too old ({version[:60]})",
+            why="older ones look a host up again, which may be another place by then",
+            do=f"install git {_OLDEST[0]}.{_OLDEST[1]} or newer, or send an archive",
+        )
+
+
 def _checked(url: str) -> tuple[str, int]:
     """Host and port of an https URL. Raises `BadCode` for every other kind of place."""
+    if not url.isascii() or any(char <= " " or char in "\\\x7f" for char in url):
+        # What one reader of URLs strips, another one takes for a part of the host.
+        raise BadCode(
+            "the address of the git repository has characters that no URL has",
+            why="spaces, controls, backslashes, or letters beyond ASCII",
+            do="write https://HOST/PATH.git, with %XX for other characters of a path",
+        )
     try:
         parts = urlsplit(url)
         port = parts.port or 443
@@ -101,7 +131,9 @@ def _checked(url: str) -> tuple[str, int]:
             why="of git's ways only https is open here",
             do="write https://HOST/PATH.git, or send the code as an archive",
         )
-    if not re.fullmatch(r"[A-Za-z0-9.:-]+", parts.hostname) or parts.fragment:
+    # With a dot at its end it would be another name than the one that addresses are given for.
+    host = parts.hostname
+    if not re.fullmatch(r"[a-z0-9.:-]+", host) or host.endswith(".") or parts.fragment:
         raise BadCode(f"{parts.hostname[:200]!r} is no host", do="write https://HOST/PATH.git")
     return parts.hostname, port
 
