@@ -86,6 +86,22 @@ _UNREACHABLE = """() =>
       || e.ariaLabel || document.getElementById(e.getAttribute("aria-labelledby"))))
     .map((e) => `no key scrolls ${e.outerHTML.slice(0, 120)}`)"""
 
+_FOCUS_LOST = """() => {
+  // What has the focus is in the window, not covered, and drawn otherwise than the rest.
+  const element = document.activeElement;
+  if (element === document.body) return "";  // the browser's own bars come after the last
+  const box = element.getBoundingClientRect();
+  const shown = element.closest("label") ?? element;
+  const line = [element, shown].some((e) => getComputedStyle(e).outlineStyle !== "none");
+  const x = Math.min(Math.max(box.left + box.width / 2, 1), innerWidth - 1);
+  const y = Math.min(Math.max(box.top + Math.min(box.height / 2, 20), 1), innerHeight - 1);
+  const top = document.elementFromPoint(x, y);
+  const inside = box.bottom > 0 && box.top < innerHeight;
+  if (line && inside && (element.contains(top) || shown.contains(top))) return "";
+  return `${element.outerHTML.slice(0, 160)} line ${line} inside ${inside} under ${
+    top?.outerHTML.slice(0, 80)}`;
+}"""
+
 
 @dataclass
 class Sight:
@@ -155,6 +171,19 @@ class Sight:
             for each in found
             for node in each["nodes"]
         ]
+
+    def tab_to(self, selector: str, *, key: str = "Tab", most: int = 80) -> None:
+        """From where the focus is, by Tab alone; on the way it is always in sight."""
+        for _ in range(most):
+            self.page.keyboard.press(key)
+            lost = self.page.evaluate(_FOCUS_LOST)
+            assert not lost, f"on the way to {selector} the focus is not seen: {lost}"
+            if self.page.evaluate("(s) => document.activeElement.matches(s)", selector):
+                return
+        raise AssertionError(f"{key} does not lead to {selector}")
+
+    def back_to(self, selector: str) -> None:
+        self.tab_to(selector, key="Shift+Tab")
 
     def reach(self, text: str, *, most: int = 80) -> bool:
         """Whether Tab, pressed again and again, comes to something that says `text`."""

@@ -1,6 +1,7 @@
 // What every page does in the browser. Without it pages still load, forms still work.
 import { showTimes } from "./times.js";
 import { startRefreshing } from "./refresh.js";
+import { startKeeping } from "./keeping.js";
 import { startAsking } from "./asking.js";
 import { startCopying } from "./copying.js";
 
@@ -61,6 +62,7 @@ if (menu) { fold(); narrow.addEventListener("change", fold); }
 
 showTimes(document);
 startRefreshing();
+startKeeping();
 startAsking();
 startCopying(toast);
 prepare(document);

@@ -30,7 +30,9 @@ export function start(form) {
   let field = null;
   function show(location, cursor = "") {
     const query = new URLSearchParams({ location, cursor });
-    window.htmx.ajax("GET", `${dialog.dataset.places}?${query}`, { target: places });
+    // What had the focus is gone with the places before: it goes to the first of the new ones.
+    window.htmx.ajax("GET", `${dialog.dataset.places}?${query}`, { target: places })
+      .then(() => places.querySelector(".places button, nav button:last-of-type")?.focus());
   }
   form.addEventListener("click", (event) => {
     const button = event.target.closest("[data-browse]");

@@ -1,5 +1,5 @@
 // Live parts: an element with data-refresh (seconds) and hx-trigger="refresh" asks again, but not
-// while nobody looks, while a dialog is open, or while the viewer chooses something in it.
+// while nobody looks, while a dialog is open, or while the viewer types in it.
 export function startRefreshing() {
   let ticks = 0;
   setInterval(() => {
@@ -9,7 +9,6 @@ export function startRefreshing() {
       if (ticks % Number(element.dataset.refresh)) continue;
       const focus = document.activeElement;
       if (focus && element.contains(focus) && focus.matches("select, input:not([type=checkbox]), textarea")) continue;
-      if (element.querySelector("details.keep[open]")) continue;
       window.htmx.trigger(element, "refresh");
     }
   }, 1000);
