@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from onward.client import Client, Login, ServerRefused, ServerUnreachable, find_login, save_login
+from onward.client.login import checked_address
 from onward.client.packing import pack_code
 from onward.errors import UsageError
 
@@ -96,6 +97,35 @@ def test_a_stream_that_breaks_goes_on_where_it_was() -> None:
     assert asked == [None, "1:10"]
 
 
+def test_a_stream_with_nothing_to_tell_is_no_server_that_ends_every_connection() -> None:
+    """A job may wait for hours while something between cuts connections every minute."""
+    asked = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        if len(asked) < 30:
+            return httpx2.Response(200, text=": still here\n\n")
+        return httpx2.Response(200, text='event: end\ndata: {"state": "failed"}\n\n')
+
+    with client(answer) as it:
+        assert [each.event for each in it.follow_log("job-1")] == ["end"]
+    with client(lambda _: httpx2.Response(200, text="")) as it, pytest.raises(ServerUnreachable):
+        list(it.follow_log("job-1"))
+
+
+def test_a_stream_is_split_where_its_events_are() -> None:
+    """JSON may hold characters at which Python ends a line; and an event may come in pieces."""
+
+    class Pieces(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            whole = 'event: end\ndata: {"state": "a\u2028b\u0085cd"}\n\n'.encode()
+            yield from (whole[at : at + 7] for at in range(0, len(whole), 7))
+
+    with client(lambda _: httpx2.Response(200, stream=Pieces())) as it:
+        found = [each.data for each in it.follow_log("job-1")]
+    assert found == [{"state": "a\u2028b\u0085cd"}]
+
+
 def test_an_id_stays_one_part_of_a_path() -> None:
     """Whatever is given as a job, no other route is asked."""
     paths = []
@@ -144,6 +174,17 @@ def packed(folder: Path) -> tuple[bytes, dict[str, Any]]:
     pack_code(folder, file)
     with tarfile.open(fileobj=io.BytesIO(file.getvalue())) as tar:
         return file.getvalue(), {m.name: m for m in tar.getmembers()}
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "host", "ftp://host", "http://", "http://[::1", "http://h:99999", "http://h:x",
+     "http://me@host", "http://@host", "http://host?x=1", "http://host#x"],
+)  # fmt: skip
+def test_what_is_no_address_is_said(address: str) -> None:
+    """As a mistake of the command, whatever is wrong with it."""
+    with pytest.raises(UsageError, match="is no address of a server"):
+        checked_address(address)
 
 
 def test_a_repository_sends_what_git_knows(tmp_path: Path) -> None:

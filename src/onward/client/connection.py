@@ -168,6 +168,14 @@ class Client:
 
     def _stream(self, path: str, query: Query) -> Iterator[JobEvents]:
         last, silent = "", 0
+
+        def heard(lines: Iterable[str]) -> Iterator[str]:
+            nonlocal silent
+            for line in lines:
+                if line.startswith(":"):
+                    silent = 0  # it has nothing to tell, and is there
+                yield line
+
         timeout = httpx2.Timeout(_SILENCE_S, connect=10.0)
         while True:
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
@@ -180,7 +188,7 @@ class Client:
                         if answer.status_code not in _AGAIN:
                             raise refusal(answer.status_code, _json(answer))
                     else:
-                        for id_, event, data in _events(answer.iter_lines()):
+                        for id_, event, data in _events(heard(_lines(answer.iter_text()))):
                             last, silent = id_ or last, 0
                             if event == "problem":
                                 raise refusal(int(data.get("status", 500)), data)
@@ -208,6 +216,14 @@ class Client:
             why=str(error) if error is not None else "it ends every connection",
             do="check the address and that `onward serve` runs; the same command may be repeated",
         )
+
+
+def _lines(texts: Iterable[str]) -> Iterator[str]:
+    """Split where events are, at line ends: text may hold other marks that Python splits at."""
+    rest = ""
+    for text in texts:
+        *whole, rest = (rest + text).split("\n")
+        yield from whole
 
 
 def _events(lines: Iterable[str]) -> Iterator[tuple[str, str, Document]]:

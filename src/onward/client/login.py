@@ -79,8 +79,12 @@ def login_file(variables: Mapping[str, str]) -> Path:
 
 def checked_address(address: str) -> str:
     """Without a slash at its end. Raises `UsageError` for what is no server's address."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+    try:
+        parts = urlsplit(address)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an end, a port that is none
+        is_one = False
+    if not is_one or parts.query or parts.fragment or parts.username is not None:
         raise UsageError(f"{address!r} is no address of a server", do="such as https://onward.lan")
     return address.rstrip("/")
 
