@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from onward.cli.options import json_option, write_json, write_lines
-from onward.cli.server_options import connect, job_line, server_option
+from onward.cli.server_options import connect, data_input, job_line, server_option
 from onward.cli.text import clean
 
 
@@ -54,7 +54,8 @@ def continue_(job: str, server: str, as_json: bool, **given: Any) -> None:
             changes["command"] = [spec["command"][0], *given["arguments"]]
         if given["data"]:
             inputs = dict(spec.get("inputs") or {})
-            inputs["data_url"] = {**inputs.get("data_url", {}), "location": given["data"]}
+            name = data_input(inputs)
+            inputs[name] = {**inputs.get(name, {}), "location": given["data"]}
             changes["inputs"] = inputs
         increment = {n: given[n] for n in ("budget", "strategy") if given[n]}
         if increment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,6 +17,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ENDED = ("succeeded", "failed", "cancelled")
 STOPPED_SAFELY = 75
+_DATA = "data_url"
+"""As in `onward.jobs.spec`, whose import would take longer than most commands here."""
 
 
 def server_option(function: F) -> F:
@@ -36,6 +38,11 @@ def connect(server: str) -> Client:
             "the client's packages are missing", why=str(error), do="pip install 'onward[client]'"
         ) from error
     return Client(find_login(server))
+
+
+def data_input(inputs: Mapping[str, Any]) -> str:
+    """The name of the input that --data is about: `data_url`, or the only one that there is."""
+    return next(iter(inputs)) if len(inputs) == 1 else _DATA
 
 
 def status_of(state: str) -> int:

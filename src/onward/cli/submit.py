@@ -12,7 +12,7 @@ import click
 
 from onward.cli.logs import follow
 from onward.cli.options import json_option, write_json, write_lines
-from onward.cli.server_options import connect, job_line, server_option, status_of
+from onward.cli.server_options import connect, data_input, job_line, server_option, status_of
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -118,10 +118,13 @@ def _change(spec: dict[str, Any], given: dict[str, Any]) -> None:
     if given["name"]:
         spec["name"] = given["name"]
     if given["arguments"]:
-        spec["command"] = [*list(spec.get("command") or [])[:1], *given["arguments"]]
+        command = spec.get("command") or []
+        if not isinstance(command, list):
+            raise UsageError("command of the job is no list", do='command = ["train.py", …]')
+        spec["command"] = [*command[:1], *given["arguments"]]
     if given["data"]:
-        data = _part(spec, "inputs").setdefault("data_url", {})
-        data["location"] = given["data"]
+        inputs = _part(spec, "inputs")
+        _part(inputs, data_input(inputs))["location"] = given["data"]
     if given["output"]:
         _part(spec, "output")["location"] = given["output"]
     if given["predownload"]:

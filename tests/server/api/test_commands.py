@@ -107,6 +107,33 @@ def test_jobs_are_listed_and_asked(house: House, onward: Onward) -> None:
     assert json.loads(onward("retry", done, "--json").stdout)["results"][0]["job"]["parent"] == done
 
 
+def test_other_data_takes_the_place_of_the_only_input(house: House, onward: Onward) -> None:
+    """A script that gets its data by another name gets the other data by that name."""
+    inputs = {"train_dir": {"location": "here:data", "pass_as": "env"}}
+    done = house.job(inputs=inputs)
+    house.end(done)
+    again = json.loads(onward("continue", done, "--data", "here:more", "--json").stdout)
+    wanted = again["spec"]["inputs"]
+    assert {name: each["location"] for name, each in wanted.items()} == {"train_dir": "here:more"}
+    assert wanted["train_dir"]["pass_as"] == "env"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ('inputs = {data_url = "here:data"}', ["--data", "here:more"]),
+        ('command = "train.py"', ["--", "--epochs", "3"]),
+    ],
+)
+def test_what_options_cannot_change_is_said(
+    tmp_path: Path, onward: Onward, text: str, options: list[str]
+) -> None:
+    """A file that is no job as the server means it is a mistake of the command, not a crash."""
+    (tmp_path / "job.toml").write_text(text)
+    said = onward("submit", str(tmp_path / "job.toml"), *options, code=2).stderr
+    assert "of the job is no" in said
+
+
 def test_waiting_ends_as_the_jobs_do(house: House, onward: Onward) -> None:
     """0 succeeded, 1 failed, 75 stopped safely or paused; and 1 when the time is over."""
     jobs = {state: house.job() for state in ("succeeded", "failed", "cancelled", "paused")}
