@@ -14,10 +14,12 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.routing import APIRoute
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
 
+from onward.server import models
 from onward.server.api import routers
-from onward.server.database.tables import Audit, Job, Move
+from onward.server.database.tables import Audit, Job, Model, Move
 from tests.server.api.house import SPEC, House
 
 FULL = os.environ.get("ONWARD_TEST_SCALE") == "full"
@@ -124,6 +126,28 @@ def test_a_key_is_for_one_request(house: House) -> None:
     headers = {"authorization": f"Bearer {house.token('write')}", "idempotency-key": first.key}
     assert house.client.post("/api/v1/jobs", json=SPEC, headers=headers).json()["id"] != job
     assert house.jobs() == 2
+
+
+def test_what_two_make_at_the_same_moment_is_made_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds the other's row only when its own is refused decides again, with a key or not."""
+    real = models.add_model
+    refused: list[str] = []
+
+    def overtaken(session: Session, location: str) -> Model:
+        row = real(session, location)
+        if not refused:
+            refused.append(location)
+            session.execute(insert(Model).values(id=row.id, location=location))
+        return row
+
+    monkeypatch.setattr(models, "add_model", overtaken)
+    for key in ({}, {"idempotency-key": "one"}):
+        refused.clear()
+        answer = house.client.post("/api/v1/models", json={"location": "here:out"}, headers=key)
+        assert (answer.status_code, refused) == (201, ["here:out"])
+    assert len(house.client.get("/api/v1/models").json()["items"]) == 1
 
 
 def test_a_cut_is_made_once(house: House) -> None:

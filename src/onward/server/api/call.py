@@ -69,6 +69,10 @@ class Call:
                 # Somebody moved the same job in this very moment: decide again on how it is now.
                 if not left:
                     raise
+            except IntegrityError:
+                # Somebody made the same thing in this very moment: decide again, beside it.
+                if not left:
+                    raise
             except OperationalError as error:
                 if not left or getattr(error.orig, "sqlstate", "") not in _GIVE_WAY:
                     raise
@@ -129,19 +133,28 @@ class Call:
             )
         )  # fmt: skip
 
-    def _again(self, before: Answer) -> JSONResponse:
+    def check_same(self, before: Answer) -> None:
+        """Raises `KeyReused` if the key of this request came with another one before."""
         if before.request != self.request_digest:
             raise KeyReused(
                 "this Idempotency-Key was used for another request",
                 do="draw a new key for each thing that you ask for",
             )
+
+    def _again(self, before: Answer) -> JSONResponse:
+        self.check_same(before)
         if before.status == 0:
-            raise Busy(
-                "the same request is under way",
-                why="it was sent before, and has no answer yet",
-                do="send it again in a moment, with the same key",
-            )
+            raise under_way()
         return JSONResponse(before.body["answer"], before.status, {REPLAYED: "true"})
+
+
+def under_way() -> Busy:
+    """The error of a request that came again before it was answered."""
+    return Busy(
+        "the same request is under way",
+        why="it was sent before, and has no answer yet",
+        do="send it again in a moment, with the same key",
+    )
 
 
 def named_by(body: Any) -> str:
@@ -155,24 +168,33 @@ def named_by(body: Any) -> str:
     return str(body.get("id") or body.get("digest") or body.get("name") or "")
 
 
-async def _call(
-    request: Request,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            max_length=255, pattern=r"^[\x20-\x7e]+$", description="Repeating it repeats no effect."
-        ),
-    ] = None,
-) -> Call:
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        max_length=255, pattern=r"^[\x20-\x7e]+$", description="Repeating it repeats no effect."
+    ),
+]
+
+
+def call_from(request: Request, key: str | None, digest: str) -> Call:
+    """The call behind a request that the gatekeeper let in."""
     parts = request.app.state.parts
-    body = await request.body()
-    digest = hashlib.sha256(
-        json.dumps([request.method, request.url.path, request.url.query]).encode() + body
-    ).hexdigest()
     return Call(
-        request.state.principal, parts.database, parts.settings, idempotency_key, digest,
+        request.state.principal, parts.database, parts.settings, key, digest,
         request.client.host if request.client else "",
     )  # fmt: skip
+
+
+def begun_digest(request: Request) -> hashlib._Hash:
+    """Of what comes before the body; the body is to be added."""
+    begin = [request.method, request.url.path, request.url.query]
+    return hashlib.sha256(json.dumps(begin).encode())
+
+
+async def _call(request: Request, idempotency_key: IdempotencyKey = None) -> Call:
+    digest = begun_digest(request)
+    digest.update(await request.body())
+    return call_from(request, idempotency_key, digest.hexdigest())
 
 
 Caller = Annotated[Call, Depends(_call)]

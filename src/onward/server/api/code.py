@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from tempfile import TemporaryFile
 from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from onward.server.api.call import Call, Caller
+from onward.server.api.call import Call, Caller, IdempotencyKey, begun_digest, call_from
 from onward.server.api.parameters import Cursor, Limit
 from onward.server.code import find_code, pin_archive
 from onward.server.code.pinning import paths_of
@@ -24,7 +24,6 @@ from onward.server.problems import TooLarge
 router = APIRouter(prefix="/api/v1/code", tags=["code"])
 
 _MOST_PATHS = 2000
-_HELD_BYTES = 1 << 20
 
 
 class CodeDocument(BaseModel):
@@ -46,25 +45,21 @@ class CodeList(BaseModel):
     next: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class _Upload:
     """A body that is too large to be held in memory, in a file without a name."""
 
-    def __init__(self, call: Call, file: IO[bytes]) -> None:
-        self.call = call
-        self.file = file
+    call: Call
+    file: IO[bytes]
 
 
 async def _upload(
-    request: Request,
-    idempotency_key: Annotated[
-        str | None, Header(max_length=255, description="Repeating it repeats no effect.")
-    ] = None,
-) -> Any:
-    parts = request.app.state.parts
-    longest = parts.settings.longest_upload
-    seen = hashlib.sha256(
-        json.dumps([request.method, request.url.path, request.url.query]).encode()
-    )
+    request: Request, idempotency_key: IdempotencyKey = None
+) -> AsyncIterator[_Upload]:
+    call = call_from(request, idempotency_key, "")
+    call.need("write")  # before its body is taken in
+    longest = call.settings.longest_upload
+    digest = begun_digest(request)
     with TemporaryFile() as file:
         size = 0
         async for chunk in request.stream():
@@ -75,13 +70,9 @@ async def _upload(
                     why="code is scripts; data is an input of the job",
                     do="leave out what is no code",
                 )
-            seen.update(chunk)
+            digest.update(chunk)
             await run_in_threadpool(file.write, chunk)
-        call = Call(
-            request.state.principal, parts.database, parts.settings, idempotency_key,
-            seen.hexdigest(), request.client.host if request.client else "",
-        )  # fmt: skip
-        yield _Upload(call, file)
+        yield _Upload(replace(call, request_digest=digest.hexdigest()), file)
 
 
 @router.post(
@@ -106,7 +97,6 @@ def upload(
     """Stores the code of an archive (tar, tar.gz or zip), which is the body. A job names it by its
     digest. The same code sent again is stored once."""
     call = sent.call
-    call.need("write")
     # Before the transaction: it takes long, and doing it twice is the same as once.
     pinned = pin_archive(call.settings, call.database, sent.file, by=call.principal.name, name=name)
 

@@ -16,10 +16,9 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
 from onward.errors import Indeterminate, OnwardError, Unreachable
-from onward.server.api.call import REPLAYED, Call
+from onward.server.api.call import REPLAYED, Call, under_way
 from onward.server.database.tables import Answer
 from onward.server.names import now_s
-from onward.server.problems import Busy, KeyReused
 
 Intent = dict[str, Any]
 
@@ -43,7 +42,7 @@ def once_outside(
     place = (call.principal.token, call.key)
     with _looking:
         if place in _under_way:
-            raise _busy()
+            raise under_way()
         _under_way.add(place)
     try:
         return _answered(call, place, decide, carry_out, action)
@@ -58,11 +57,8 @@ def _answered(
 ) -> JSONResponse:  # fmt: skip
     with call.database.read() as session:
         before = session.get(Answer, place)
-    if before is not None and before.request != call.request_digest:
-        raise KeyReused(
-            "this Idempotency-Key was used for another request",
-            do="draw a new key for each thing that you ask for",
-        )
+    if before is not None:
+        call.check_same(before)
     if before is not None and before.status:
         return JSONResponse(before.body["answer"], before.status, {REPLAYED: "true"})
     if before is None:
@@ -100,12 +96,4 @@ def _keep(call: Call, place: tuple[str, str], intent: Intent, action: str) -> No
             )  # fmt: skip
             call.note(session, action, intent)
     except IntegrityError as error:
-        raise _busy() from error
-
-
-def _busy() -> Busy:
-    return Busy(
-        "the same request is under way",
-        why="it was sent before, and has no answer yet",
-        do="send it again in a moment, with the same key",
-    )
+        raise under_way() from error

@@ -98,7 +98,7 @@ def register(body: StorageRequest, call: Caller) -> JSONResponse:
             )
         )  # fmt: skip
 
-    return call.once(effect, action="storage.register", status=201)
+    return call.once(effect, action="storage.register", status=201, about=body.alias)
 
 
 @router.get("/{alias}", response_model=StorageDocument)
@@ -117,7 +117,7 @@ def remove(alias: StorageAlias, call: Caller) -> JSONResponse:
     def effect(session: Session) -> Any:
         return _document(storages.remove(session, alias))
 
-    return call.once(effect, action="storage.remove")
+    return call.once(effect, action="storage.remove", about=alias)
 
 
 @router.get("/{alias}/browse", response_model=ListingDocument)
@@ -137,7 +137,7 @@ def look(
 
 def _document(storage: Storage) -> dict[str, Any]:
     return {
-        "id": storage.alias, "alias": storage.alias, "url": storage.url,
-        "single_writer": storage.single_writer, "environment": dict(storage.environment),
-        "created_at": storage.created_at, "created_by": storage.created_by,
+        "alias": storage.alias, "url": storage.url, "single_writer": storage.single_writer,
+        "environment": dict(storage.environment), "created_at": storage.created_at,
+        "created_by": storage.created_by,
     }  # fmt: skip
