@@ -25,7 +25,7 @@ import httpx2
 from onward.jobs.process_table import stat_facts
 
 PATIENCE_S = 120.0
-_TIMEOUT_S = 3.0
+_TIMEOUT_S = 30.0
 
 
 class Ground:
@@ -110,12 +110,6 @@ class Lives:
             self.deaths.append((self.passed() or [""])[-1])
         return status
 
-    def see_off(self) -> None:
-        """Its connections end a moment before a process is seen to have ended."""
-        end_s = time.monotonic() + 1.0
-        while self.is_alive() and time.monotonic() < end_s:
-            time.sleep(0.001)
-
     def go_on(self) -> None:
         """Begins another server if there is none."""
         if not self._is_over and not self.is_alive():
@@ -162,8 +156,7 @@ class Client:
         self.lives = lives
         self.sent: list[int] = []
         """How often each call was sent."""
-        # No connection is kept: it might be of a server that is dead. None is waited for long: it
-        # may have been made while there was no server.
+        # No connection is kept: it might be of a server that is dead.
         self._client = httpx2.Client(
             base_url=f"http://127.0.0.1:{lives.port}",
             headers={"authorization": f"Bearer {token}"} if token else {},
@@ -187,10 +180,10 @@ class Client:
                 answer = self._client.request(
                     method, path, headers=headers, timeout=timeout_s, **more
                 )
-            except httpx2.TimeoutException:
-                continue
             except httpx2.TransportError:
-                self.lives.see_off()
+                # Its connections end a moment before a server is seen to have ended, and it takes
+                # a moment until the next one listens.
+                time.sleep(0.005)
                 continue
             if not answer.text.count('error:Busy"'):
                 return answer

@@ -10,8 +10,8 @@ point: right before or right after a commit, or a call of the engine that change
 is meant by its side and place, or by its number among those of the scheduler or of a request. Or
 it does so some time after it began, wherever it is.
 
-All servers of one `open` share a listening socket, as those of systemd do: who asks while there is
-none waits for the next.
+All servers of one `open` listen on one port, each with a socket of its own: whoever waits for an
+answer hears at once that a server died.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from onward.server.app import Parts, make_app
 from onward.server.database import Database, open_database
 from onward.server.database.migrating import migrate
 from onward.server.database.tables import Token
+from onward.server.logging import set_up_logging
 from onward.server.models import librarian
 from onward.server.models.rebuilding import rebuild
 from onward.server.running import _greet
@@ -111,10 +112,13 @@ class MortalMachine(ThisMachine):
         self._points.at(f"engine {name}", "after")
 
 
-def prepare(order: dict[str, Any], points: Points, listening: socket.socket) -> Callable[[], None]:
+def prepare(
+    order: dict[str, Any], points: Points, listening: Callable[[], socket.socket]
+) -> Callable[[], None]:
     """What each server of these will do."""
     os.environ["ONWARD_HOME"] = order["home"]
     database = open_database(order["url"])
+    set_up_logging("text")
     if order["open"] != START:
         with database.read() as session:
             session.scalars(select(Token).limit(1)).all()  # the tables' classes are made ready
@@ -139,11 +143,11 @@ def prepare(order: dict[str, Any], points: Points, listening: socket.socket) -> 
     TestClient(app.router, raise_server_exceptions=False).get("/nowhere")
     config = uvicorn.Config(app, log_level="warning", lifespan="on" if whole else "off")
     config.load()
-    return lambda: asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+    return lambda: asyncio.run(uvicorn.Server(config).serve(sockets=[listening()]))
 
 
 def _first_seconds(
-    settings: Settings, database: Database, listening: socket.socket, points: Points
+    settings: Settings, database: Database, listening: Callable[[], socket.socket], points: Points
 ) -> None:
     def statement(*_: Any) -> None:
         points.at("a statement of the migrations", "before")
@@ -154,7 +158,7 @@ def _first_seconds(
     event.remove(database.engine, "before_cursor_execute", statement)
     event.remove(database.engine, "commit", points.before)
     points.at("database/migrating.py migrate", "after")
-    _greet(settings, database, listening, as_json=False)
+    _greet(settings, database, listening(), as_json=False)
 
 
 def main() -> None:
@@ -171,9 +175,10 @@ def main() -> None:
 def _open(order: dict[str, Any]) -> None:
     points = Points(Path(order["points"]))
     os.dup2(os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
-    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-    serve = prepare(order, points, listening)
-    _say(f"opened {listening.getsockname()[1]}")
+    reserved = _bound(0)  # and never listened on
+    port = reserved.getsockname()[1]
+    serve = prepare(order, points, lambda: _bound(port))
+    _say(f"opened {port}")
     while (order := _next() or {"close": True}) and "close" not in order:
         pid = os.fork()
         if pid == 0:
@@ -187,6 +192,13 @@ def _open(order: dict[str, Any]) -> None:
         _, status = os.waitpid(pid, 0)
         _say(f"ended {os.waitstatus_to_exitcode(status)}")
     _say("closed")
+
+
+def _bound(port: int) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind(("127.0.0.1", port))
+    return made
 
 
 def _say(text: object) -> None:

@@ -166,6 +166,7 @@ class Crowd:
         return all(state in TERMINAL_JOBS for state in states.values())
 
 
+@pytest.mark.timeout(1200 if FULL else 300)
 @pytest.mark.parametrize("database_url", DATABASES if FULL else ["sqlite"], indirect=True)
 def test_killed_at_random_moments_while_twenty_jobs_run(workshop: Workshop, lives: Lives) -> None:
     """Jobs that crash, are submitted, paused, resumed, stopped and cancelled meanwhile, and whose
