@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onward.jobs.states import JOB_MOVES
@@ -81,6 +82,10 @@ class _Index(Collector):
         )  # fmt: skip
 
 
+_GONE = 499
+"""As web servers count clients that did not wait; there is no status of HTTP for it."""
+
+
 class Observer:
     """Counts every request, refused ones as well, and logs what changes something or fails."""
 
@@ -112,6 +117,9 @@ class Observer:
 
         try:
             await self.app(scope, receive, sending)
+        except ClientDisconnect:
+            # Gone before all of its request was here: nothing failed, and nobody hears an answer.
+            status = _GONE
         except Exception:
             _log.exception("request failed", request=request_id, **_about(scope))
             raise
