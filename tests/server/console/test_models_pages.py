@@ -344,6 +344,12 @@ def test_learning_shows_curves_heat_map_and_verdicts(
     assert worst == ["0.7"]
     assert len(page.all("svg", class_="plotted wide-only")) == 1
     assert len(page.all("svg", class_="plotted narrow-only")) == 1
+    table = page.one("table", data_numbers="")
+    rows = [[c.text for c in row.walk() if c.tag in ("th", "td")] for row in table.walk()
+            if row.tag == "tr"]  # fmt: skip
+    assert rows[0][1:] == ["平均" if code == "zh" else "mean", "second", "first"]
+    assert rows[1:] == [["1", "0.675", "0.45", "0.9"], ["2", "0.9", "0.9", "0.9"],
+                        ["3", "0.8", "0.9", "0.7"]]  # fmt: skip
     named = "最大遗忘：first" if code == "zh" else "Worst forgetting: first"
     assert named in page.text
     assert ("退步" if code == "zh" else "regression") in page.text

@@ -242,6 +242,14 @@ def judge(seen: Sight, served: ServerProcess, before: str) -> str:
     expect(page.locator(".matrix tbody tr")).to_have_count(2)
     for holdout in ("test-000", "test-001"):
         expect(page.locator(".matrix thead")).to_contain_text(holdout)
+    reading = page.locator("[data-reading]").first
+    seen.tab_to("[data-plots]")
+    page.keyboard.press("End")
+    expect(reading).to_contain_text(re.compile(r"Increment 2 · mean 0\.\d+ .*test-001 0\.\d+"))
+    page.keyboard.press("ArrowLeft")
+    expect(reading).to_contain_text("Increment 1 · mean 0.")
+    page.locator(".plotted circle[data-at='2']").first.hover()
+    expect(reading).to_contain_text("Increment 2 ·")
     verdicts = page.locator("[aria-labelledby=verdicts-title]")
     expect(verdicts.locator(".badge").first).to_be_visible()
     page.goto(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -44,10 +45,22 @@ def learning(request: Request, model_id: ModelId) -> HTMLResponse:
     )  # fmt: skip
 
 
-def _charts(document: dict[str, Any]) -> list[tuple[str, bool, list[tuple[str, Chart]]]]:
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """A chart for wide and for narrow windows, and the same numbers: of very many, the newest."""
+
+    metric: str
+    has_worst: bool
+    both: list[tuple[str, Chart]]
+    names: list[str]
+    """Of the columns; the empty one is the mean."""
+    rows: list[tuple[int, list[float | None]]]
+
+
+def _charts(document: dict[str, Any]) -> list[Curves]:
     """One for each metric: every holdout's line, and their mean."""
     rows, worst = document["rows"], document["worst_forgetting"] or {}
-    found = []
+    found: list[Curves] = []
     for summary in document["summaries"]:
         metric = summary["metric"]
         names = [h["name"] for h in document["holdouts"] if _metric(h) == metric]
@@ -64,8 +77,18 @@ def _charts(document: dict[str, Any]) -> list[tuple[str, bool, list[tuple[str, C
         wide, narrow = draw_chart(lines), draw_chart(lines, NARROW_PX)
         if wide is not None and narrow is not None:  # a style sheet shows the one that fits
             has_worst = any(line.role == "worst" for line in lines)
-            found.append((metric, has_worst, [("wide-only", wide), ("narrow-only", narrow)]))
+            both = [("wide-only", wide), ("narrow-only", narrow)]
+            found.append(Curves(metric, has_worst, both, *_numbers(lines)))
     return found
+
+
+def _numbers(lines: list[Line]) -> tuple[list[str], list[tuple[int, list[float | None]]]]:
+    """The lines as columns of a table, the mean first."""
+    columns = [(line.name, dict(line.points)) for line in lines[-1:] + lines[:-1]]
+    increments = sorted({int(at) for _, values in columns for at in values})[-_MOST_ROWS:]
+    return [name for name, _ in columns], [
+        (at, [values.get(at) for _, values in columns]) for at in increments
+    ]
 
 
 def _cells(

@@ -42,6 +42,10 @@ export function start(box) {
     for (const { name, points } of series) {
       const made = drawn.get(name) ?? chart(name);
       made.root.closest(".chart").dataset.points = points.length;
+      const last = points.at(-1);
+      // A canvas says nothing by itself.
+      made.root.setAttribute("role", "img");
+      made.root.setAttribute("aria-label", last ? `${name} ${last[1]} (${box.dataset.step} ${last[0]})` : name);
       made.setData([points.map((point) => point[0]), points.map((point) => point[1])]);
     }
   }

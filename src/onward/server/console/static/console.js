@@ -31,6 +31,7 @@ document.addEventListener("htmx:after:swap", () => { showTimes(document); prepar
 const features = {
   "[data-log]": () => import("./log.js"),
   "[data-charts]": () => import("./charts.js"),
+  "[data-curves]": () => import("./curves.js"),
   "[data-job-form]": () => import("./job_form.js"),
   "[data-select-all]": () => import("./selecting.js"),
 };
