@@ -32,14 +32,14 @@ def learning(request: Request, model_id: ModelId) -> HTMLResponse:
         "worst_forgetting": None,
     }  # fmt: skip
     rows, holdouts = document["rows"], document["holdouts"]
-    shown_rows, shown_holdouts = rows[-_MOST_ROWS:], holdouts[-_MOST_HOLDOUTS:]
+    shown_holdouts = holdouts[-_MOST_HOLDOUTS:]
     worst = document["worst_forgetting"]
     return render(
         request, "learning.html", model=model, document=document, tab="learning",
         error=None if isinstance(error, NotAnOutput) else error,
         charts=_charts(document), worst=worst,
-        matrix=[(row, _cells(row, rows, shown_holdouts, worst)) for row in shown_rows],
-        holdouts=shown_holdouts, fewer=len(shown_rows) < len(rows),
+        matrix=_matrix(rows, shown_holdouts, worst),
+        holdouts=shown_holdouts, fewer=len(rows) > _MOST_ROWS,
         left_out=len(holdouts) - len(shown_holdouts),
         v=labels(call, model_id, [row["checkpoint"] for row in rows]),
     )  # fmt: skip
@@ -91,28 +91,37 @@ def _numbers(lines: list[Line]) -> tuple[list[str], list[tuple[int, list[float |
     ]
 
 
-def _cells(
-    row: dict[str, Any], rows: list[dict[str, Any]], holdouts: list[dict[str, Any]],
-    worst: dict[str, Any] | None,
-) -> list[tuple[float | None, str]]:  # fmt: skip
-    cells = []
-    for holdout in holdouts:
+def _matrix(
+    rows: list[dict[str, Any]], holdouts: list[dict[str, Any]], worst: dict[str, Any] | None
+) -> list[tuple[dict[str, Any], list[tuple[float | None, str]]]]:
+    """The newest rows with their cells: a score, and what a style sheet colours it by."""
+    ranges = _ranges(rows, holdouts)
+
+    def cell(row: dict[str, Any], holdout: dict[str, Any]) -> tuple[float | None, str]:
         name = holdout["name"]
         value = row["scores"].get(name)
-        alike = {h["name"] for h in holdouts if _metric(h) == _metric(holdout)}
-        scores = [s for each in rows for n, s in each["scores"].items()
-                  if n in alike and s is not None]  # fmt: skip
-        level = heat(
-            value, min(scores, default=0), max(scores, default=0),
-            lower_is_better=holdout["lower_is_better"],
-        )  # fmt: skip
+        level = heat(value, *ranges[_metric(holdout)], lower_is_better=holdout["lower_is_better"])
         kinds = ["none" if value is None else f"h{level}"]
         if holdout["increment"] == row["increment"]:
             kinds.append("own")
         if worst and worst["holdout"] == name and row is rows[-1]:
             kinds.append("worst")
-        cells.append((value, " ".join(kinds)))
-    return cells
+        return value, " ".join(kinds)
+
+    return [(row, [cell(row, holdout) for holdout in holdouts]) for row in rows[-_MOST_ROWS:]]
+
+
+def _ranges(
+    rows: list[dict[str, Any]], holdouts: list[dict[str, Any]]
+) -> dict[str, tuple[float, float]]:
+    """Of each metric the lowest and the highest score that there ever was."""
+    scores: dict[str, list[float]] = {}
+    for holdout in holdouts:
+        told = scores.setdefault(_metric(holdout), [])
+        told += [s for row in rows if (s := row["scores"].get(holdout["name"])) is not None]
+    return {
+        metric: (min(told, default=0.0), max(told, default=0.0)) for metric, told in scores.items()
+    }
 
 
 def _metric(holdout: dict[str, Any]) -> str:
