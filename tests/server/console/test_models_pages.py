@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +11,28 @@ from sqlalchemy import select, update
 from onward.data.ledger import Ledger
 from onward.server.console.languages import language
 from onward.server.database.tables import Audit, Verification
-from onward.server.models import add_model
 from onward.server.models.verifying import Verifier
-from onward.server.storages import register
 from tests.cli.outputs import Output, floats
 from tests.cli.scored import Scored, answers, three_increments
 from tests.data.ledgers import keyed, state_with
 from tests.server.console.conftest import Browser
 from tests.server.console.pages import Page
+from tests.server.lab import AddModel, adder, make_lab
 
 HOSTILE = '<script>x</script><img src=x onerror=x()>" onload="x()'
 LANGUAGES = ("en", "zh")
-
-AddModel = Callable[[str], str]
 
 
 @pytest.fixture
 def lab(tmp_path: Path, browser: Browser) -> Path:
     """The folder of the storage `lab`."""
-    folder = tmp_path / "lab"
-    folder.mkdir()
-    with browser.database.write() as session:
-        register(session, browser.settings, "lab", str(folder), by="test")
-    return folder
+    return make_lab(tmp_path / "lab", browser.database, browser.settings)
 
 
 @pytest.fixture
 def add(lab: Path, browser: Browser) -> AddModel:
     """Lists an output as a model; returns its id."""
-
-    def make(name: str) -> str:
-        with browser.database.write() as session:
-            return add_model(session, f"lab:{name}").id
-
-    return make
+    return adder(browser.database)
 
 
 @pytest.fixture

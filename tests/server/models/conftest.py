@@ -1,39 +1,26 @@
-"""A storage with outputs, as training runs leave them: no framework is loaded."""
+"""What tests of models share: the storage `lab`, and an output in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from onward.server.app import Parts
-from onward.server.models import add_model
-from onward.server.storages import register
 from tests.cli.scored import Scored, three_increments
-
-AddModel = Callable[[str], str]
+from tests.server.lab import AddModel, adder, make_lab
 
 
 @pytest.fixture
 def lab(tmp_path: Path, parts: Parts) -> Path:
     """The folder of the storage `lab`."""
-    folder = tmp_path / "lab"
-    folder.mkdir()
-    with parts.database.write() as session:
-        register(session, parts.settings, "lab", str(folder), by="test")
-    return folder
+    return make_lab(tmp_path / "lab", parts.database, parts.settings)
 
 
 @pytest.fixture
 def add(lab: Path, parts: Parts) -> AddModel:
     """Lists an output as a model; returns its id."""
-
-    def make(name: str) -> str:
-        with parts.database.write() as session:
-            return add_model(session, f"lab:{name}").id
-
-    return make
+    return adder(parts.database)
 
 
 @pytest.fixture

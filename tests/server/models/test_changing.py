@@ -19,7 +19,7 @@ from onward.server.models.changing import carry_out, decide
 from onward.stores import LocalStore
 from tests.cli.outputs import Output
 from tests.cli.scored import Scored
-from tests.server.models.conftest import AddModel
+from tests.server.lab import AddModel
 
 
 def history_of(output: Output) -> Any:

@@ -26,7 +26,7 @@ from tests.cli.conftest import AsJson, as_json, onward  # noqa: F401
 from tests.cli.outputs import Output, floats
 from tests.cli.scored import Scored
 from tests.cli.test_data import Student
-from tests.server.models.conftest import AddModel
+from tests.server.lab import AddModel
 
 
 def at(parts: Parts) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ from onward.server.settings import Settings
 from tests.cli.conftest import AsJson, as_json, onward  # noqa: F401
 from tests.cli.outputs import Output
 from tests.cli.scored import Scored
-from tests.server.models.conftest import AddModel
+from tests.server.lab import AddModel
 from tests.servers import S3Server
 
 

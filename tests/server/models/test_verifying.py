@@ -18,7 +18,7 @@ from onward.server.database.tables import Audit, Verification
 from onward.server.models import add_model, verifying
 from onward.server.models.verifying import Verifier
 from tests.cli.outputs import Output
-from tests.server.models.conftest import AddModel
+from tests.server.lab import AddModel
 from tests.server.process import ServerProcess
 
 
