@@ -67,7 +67,8 @@ class EventStream(Response):
         async for data in source:
             # Whoever takes nothing for so long comes back when it likes, to where it was.
             with anyio.move_on_after(_STALLED_S) as waiting:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                body = _of_plain_lines(data)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
             if waiting.cancelled_caught:
                 return
             if time.monotonic() >= check_s:
@@ -79,3 +80,16 @@ class EventStream(Response):
         while (await receive())["type"] != "http.disconnect":
             pass
         scope.cancel()
+
+
+def _of_plain_lines(data: bytes) -> bytes:
+    """Events whose lines end where they should, also for readers that know more ends of lines."""
+    # Within JSON, which holds all that is not ours, an escape means the same.
+    for end, escaped in _OTHER_ENDS:
+        data = data.replace(end, escaped)
+    return data
+
+
+_OTHER_ENDS = tuple(
+    (char.encode(), f"\\u{ord(char):04x}".encode()) for char in ("\u2028", "\u2029", "\x85")
+)
