@@ -39,33 +39,6 @@ class AttemptDocument(_Document):
     outcome: dict[str, Any]
 
 
-class JobDocument(_Document):
-    """A job as it is. Times are seconds since 1970."""
-
-    id: str
-    name: str
-    state: str
-    wanted: str
-    version: int
-    generation: int
-    output: str
-    spec: dict[str, Any]
-    created_at: float
-    created_by: str
-    updated_at: float
-    started_at: float | None
-    ended_at: float | None
-    run_at: float | None
-    cause: str
-    reason: str
-    parent: str | None
-    schedule: str | None
-    retried: dict[str, Any]
-    fruitless: int
-    committed: bool
-    progress: dict[str, Any]
-
-
 class JobSummary(_Document):
     """A job in a list: all but what was asked for. Times are seconds since 1970."""
 
@@ -87,6 +60,15 @@ class JobSummary(_Document):
     parent: str | None
     schedule: str | None
     progress: dict[str, Any]
+
+
+class JobDocument(JobSummary):
+    """A job as it is. Times are seconds since 1970."""
+
+    spec: dict[str, Any]
+    retried: dict[str, Any]
+    fruitless: int
+    committed: bool
 
 
 class MoveDocument(_Document):

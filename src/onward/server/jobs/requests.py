@@ -79,7 +79,10 @@ def ask(session: Session, job: Job, wanted: str, *, by: str) -> Job:
 
 
 def resume(session: Session, job: Job, *, by: str) -> Job:
-    """A paused job is queued again; one that is about to pause goes on. Raises `IllegalMove`."""
+    """A paused job is queued again; one that waits or runs, and shall, is left as it is.
+
+    Raises `IllegalMove`, also for one that is about to pause: its agent was told.
+    """
     if job.state == "paused":
         return move_job(session, job, "queued", by=by, reason=f"resumed by {by}", wanted="run")
     if job.state in ("queued", "running", "backoff") and job.wanted == "run":
