@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,7 @@ def backup(file: Path, secrets: bool, without_logs: bool, as_json: bool, **given
 
     Outputs are not in it: they are where they are, and are their own truth.
     """
-    from_server = _backups()
-    parts = from_server.back_up(_settings(given), file, secrets=secrets, logs=not without_logs)
+    parts = _part("backup").back_up(_settings(given), file, secrets=secrets, logs=not without_logs)
     _tell(as_json, "backed up", file, parts)
 
 
@@ -41,7 +41,7 @@ def backup(file: Path, secrets: bool, without_logs: bool, as_json: bool, **given
 @json_option
 def restore(file: Path, as_json: bool, **given: Any) -> None:
     """Put a backup into a new folder, from where `onward serve` goes on."""
-    parts = _backups().restore(_settings(given), file)
+    parts = _part("backup").restore(_settings(given), file)
     _tell(as_json, "restored", file, parts)
 
 
@@ -71,7 +71,7 @@ def rebuild(
         place, name = _pair(text, "--secret ALIAS:VARIABLE=NAME")
         alias, _, variable = place.partition(":")
         variables.setdefault(alias, {})[variable] = name
-    done = _rebuilding().rebuild_index(
+    done = _part("models.rebuilding").rebuild_index(
         _settings(given), storages=places, secrets=variables,
         say=(lambda _: None) if as_json else click.echo,
     )  # fmt: skip
@@ -97,23 +97,13 @@ def token(name: str, scope: str, days: float | None, as_json: bool, **given: Any
 
     For when the first one is lost. The server may run. The audit log says so.
     """
-    text = _first().token_from_folder(
+    text = _part("security.first").token_from_folder(
         _settings(given), name, scope, lifetime_s=days * 86_400 if days is not None else None
     )
     if as_json:
         write_json({"token": text})
     else:
         click.echo(text)
-
-
-def _first() -> Any:
-    try:
-        from onward.server.security import first as found
-    except ImportError as error:
-        raise UsageError(
-            "the server's packages are missing", why=str(error), do=PACKAGES
-        ) from error
-    return found
 
 
 def _pair(text: str, form: str) -> tuple[str, str]:
@@ -123,24 +113,14 @@ def _pair(text: str, form: str) -> tuple[str, str]:
     return name, value
 
 
-def _rebuilding() -> Any:
+def _part(name: str) -> Any:
+    """A part of the server, whose packages may not be here."""
     try:
-        from onward.server.models import rebuilding as found
+        return import_module(f"onward.server.{name}")
     except ImportError as error:
         raise UsageError(
             "the server's packages are missing", why=str(error), do=PACKAGES
         ) from error
-    return found
-
-
-def _backups() -> Any:
-    try:
-        from onward.server import backup as found
-    except ImportError as error:
-        raise UsageError(
-            "the server's packages are missing", why=str(error), do=PACKAGES
-        ) from error
-    return found
 
 
 def _settings(given: dict[str, Any]) -> Any:

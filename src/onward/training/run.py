@@ -1,4 +1,8 @@
-"""The object in a user's loop: restores, counts, saves, stops when asked to."""
+"""The object in a user's loop: restores, counts, saves, stops when asked to.
+
+Its methods are what scripts and trainers know: one class in one long file, so that their promises
+are read together. What they do is done in the rooms that are imported here.
+"""
 
 from __future__ import annotations
 
