@@ -76,6 +76,13 @@ _WIDE = """() => {
     .concat(`the page is ${document.documentElement.scrollWidth} wide`);
 }"""
 
+SHOWN_FOLDER = "/srv/training"
+_RENAME = """([from, to]) => {
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walk.nextNode(); node; node = walk.nextNode())
+    if (node.data.includes(from)) node.data = node.data.replaceAll(from, to);
+}"""
+
 _UNREACHABLE = """() =>
   // What is wider than its place, or is a table that will be between the two widths, where no key
   // scrolls it or nobody is told what it is.
@@ -141,8 +148,12 @@ class Sight:
         across, down = WIDTHS[width]
         self.page.set_viewport_size({"width": across, "height": down})
 
-    def picture(self, path: Path) -> None:
-        """As a palette picture: pages have few colours, and a repository keeps every byte."""
+    def picture(self, path: Path, *, folder: Path) -> None:
+        """As a palette picture: pages have few colours, and a repository keeps every byte.
+
+        `folder` is the test's own; the picture names one that a reader might have.
+        """
+        self.page.evaluate(_RENAME, [str(folder), SHOWN_FOLDER])
         path.parent.mkdir(parents=True, exist_ok=True)
         shot = Image.open(io.BytesIO(self.page.screenshot(animations="disabled", caret="hide")))
         shot = shot.convert("RGB")

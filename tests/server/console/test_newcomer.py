@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no
 
 @pytest.fixture
 def lab() -> Iterator[Path]:
-    """What a newcomer has: a script, and the first part of the data. Its path is in pictures."""
+    """What a newcomer has: a script, and the first part of the data."""
     with tempfile.TemporaryDirectory(prefix="lab-") as name:
         folder = Path(name)
         (folder / "code" / "trainer").mkdir(parents=True)
@@ -72,8 +72,8 @@ def add_data(lab: Path, part: int) -> None:
 class Album:
     """Looks at a page as everybody would see it, and takes its picture."""
 
-    def __init__(self, seen: Sight, folder: Path) -> None:
-        self.seen, self.folder, self.problems = seen, folder, list[str]()
+    def __init__(self, seen: Sight, folder: Path, lab: Path) -> None:
+        self.seen, self.folder, self.lab, self.problems = seen, folder, lab, list[str]()
 
     def look(self, name: str, address: str = "", *, ready: str = "") -> None:
         """At the page `address`, or at the one that is open, as it is after a reload."""
@@ -96,7 +96,7 @@ class Album:
     ) -> None:
         """At the page as it is."""
         where = f"{name}-{language}-{theme}-{width}"
-        self.seen.picture(self.folder / f"{where}.png")
+        self.seen.picture(self.folder / f"{where}.png", folder=self.lab)
         self.problems += [f"{where} is too wide: {each}" for each in self.seen.sticks_out()]
         self.problems += [f"{where} is faint: {each}" for each in self.seen.is_faint()]
         if LOOKED == LOOKS or (language, width) in AUDITED:
@@ -108,7 +108,7 @@ def test_a_newcomer_trains_continues_promotes_and_rolls_back(
 ) -> None:
     """The main job of the console, with a power cut in the middle."""
     with sync_playwright() as playwright, sight(playwright) as seen:
-        album = Album(seen, KEPT if KEEPS else tmp_path / "pictures")
+        album = Album(seen, KEPT if KEEPS else tmp_path / "pictures", lab)
         sign_in(seen, served, album)
         register(seen, lab, album)
         first = create(seen, tmp_path / "go", album)
