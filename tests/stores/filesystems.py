@@ -63,12 +63,13 @@ class FaultyFileSystem:
     def fsync_folder(self, path: Path) -> None:
         self.plan.perform("fsync_folder", str(path), lambda: self._beneath.fsync_folder(path))
 
-    def read(self, path: Path, start: int, size_bytes: int | None) -> bytes:
-        call = lambda: self._beneath.read(path, start, size_bytes)  # noqa: E731
+    def read(self, path: Path, start: int, size_bytes: int | None, *, beneath: Path) -> bytes:
+        call = lambda: self._beneath.read(path, start, size_bytes, beneath=beneath)  # noqa: E731
         return self.plan.perform("read", str(path), call)
 
-    def open_existing(self, path: Path) -> int:
-        return self.plan.perform("open_existing", str(path), lambda: self._opened_existing(path))
+    def open_existing(self, path: Path, *, beneath: Path) -> int:
+        call = lambda: self._opened_existing(path, beneath)  # noqa: E731
+        return self.plan.perform("open_existing", str(path), call)
 
     def read_into(self, file: int, start: int, target: memoryview) -> int:
         call = lambda: self._beneath.read_into(file, start, target)  # noqa: E731
@@ -91,8 +92,8 @@ class FaultyFileSystem:
         self._open.add(file)
         return file
 
-    def _opened_existing(self, path: Path) -> int:
-        file = self._beneath.open_existing(path)
+    def _opened_existing(self, path: Path, beneath: Path) -> int:
+        file = self._beneath.open_existing(path, beneath=beneath)
         self._open.add(file)
         return file
 

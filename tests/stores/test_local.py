@@ -583,3 +583,36 @@ def test_errors_of_reading_into_memory(tmp_path: Path, verb: str, held: bool) ->
     with pytest.raises(StoreError, match=r"could not read .*a/b: .*EIO"):
         act()
     assert plan.count("close") == plan.count("open_existing") - (verb == "open_existing")
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_link_that_is_put_in_the_way_while_one_looks_leads_nowhere(
+    tmp_path: Path, what: str
+) -> None:
+    """Who may write into a folder shows whoever reads it with more rights nothing else."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "b").write_bytes(b"secret")
+    store = LocalStore(tmp_path / "store")
+    store.put("a/b", [OLD], len(OLD))
+
+    class Swapping(RealFileSystem):
+        """Between the look and the open, as nobody can time it."""
+
+        def open_existing(self, path: Path, *, beneath: Path) -> int:
+            if what == "file":
+                path.unlink(missing_ok=True)
+                path.symlink_to(outside / "b")
+            elif not path.parent.is_symlink():
+                path.unlink()
+                path.parent.rmdir()
+                path.parent.symlink_to(outside)
+            return super().open_existing(path, beneath=beneath)
+
+    swapped = LocalStore(tmp_path / "store", filesystem=Swapping())
+    with pytest.raises(Missing):
+        swapped.read("a/b")
+    (tmp_path / "again").symlink_to(tmp_path / "store")
+    (tmp_path / "store/a").unlink() if what == "folder" else (tmp_path / "store/a/b").unlink()
+    LocalStore(tmp_path / "store").put("a/b", [OLD], len(OLD))
+    assert LocalStore(tmp_path / "again").read("a/b") == OLD

@@ -77,11 +77,15 @@ class FileSystem(Protocol):
     def fsync_folder(self, path: Path) -> None:
         """Make the names in a folder durable."""
 
-    def read(self, path: Path, start: int, size_bytes: int | None) -> bytes:
+    def read(self, path: Path, start: int, size_bytes: int | None, *, beneath: Path) -> bytes:
         """Bytes of a plain file from `start`, at most `size_bytes` of them."""
 
-    def open_existing(self, path: Path) -> int:
-        """Open a plain file for reading. It stays readable when its name is removed."""
+    def open_existing(self, path: Path, *, beneath: Path) -> int:
+        """Open a plain file for reading. It stays readable when its name is removed.
+
+        `FileNotFoundError` if it is not in the folder `beneath`: links may have been put in the
+        way since the path was looked at. Where the system does not tell, that is not checked.
+        """
 
     def read_into(self, file: int, start: int, target: memoryview) -> int:
         """Fill a leading part of `target` from `start`; no bytes are the end of the file."""
@@ -176,8 +180,8 @@ class RealFileSystem:
         finally:
             os.close(folder)
 
-    def read(self, path: Path, start: int, size_bytes: int | None) -> bytes:
-        file = self.open_existing(path)
+    def read(self, path: Path, start: int, size_bytes: int | None, *, beneath: Path) -> bytes:
+        file = self.open_existing(path, beneath=beneath)
         try:
             wanted = max(0, self.length(file) - start)
             if size_bytes is not None:
@@ -194,12 +198,17 @@ class RealFileSystem:
             os.close(file)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def open_existing(self, path: Path) -> int:
+    def open_existing(self, path: Path, *, beneath: Path) -> int:
         # Non-blocking, because opening a named pipe would otherwise wait for ever.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if not stat_bits.S_ISREG(os.fstat(file).st_mode):
+        try:
+            if not stat_bits.S_ISREG(os.fstat(file).st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a plain file", str(path))
+            if not _is_beneath(file, beneath):
+                raise FileNotFoundError(errno.ENOENT, "a link was put in its way", str(path))
+        except BaseException:
             os.close(file)
-            raise IsADirectoryError(errno.EISDIR, "not a plain file", str(path))
+            raise
         return file
 
     def read_into(self, file: int, start: int, target: memoryview) -> int:
@@ -228,6 +237,24 @@ class RealFileSystem:
 
     def resolve(self, path: Path) -> Path:
         return Path(os.path.realpath(path))
+
+
+def _is_beneath(file: int, folder: Path) -> bool:
+    above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        home = _place_of(above)
+    finally:
+        os.close(above)
+    place = _place_of(file)
+    return not home or not place or place.startswith(home.rstrip("/") + "/")
+
+
+def _place_of(file: int) -> str:
+    """Where the kernel says that an open file or folder is; '' where it does not say."""
+    try:
+        return os.readlink(f"/proc/self/fd/{file}").removesuffix(" (deleted)")
+    except OSError:
+        return ""
 
 
 def _send_to_disk(file: int, last_bytes: int) -> None:

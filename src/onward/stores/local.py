@@ -80,7 +80,7 @@ class LocalStore:
 
     def read(self, key: str, start: int = 0, size_bytes: int | None = None) -> bytes:
         with self._existing(key) as path:
-            return self._filesystem.read(path, start, size_bytes)
+            return self._filesystem.read(path, start, size_bytes, beneath=self.folder)
 
     def read_into(self, key: str, start: int, target: memoryview) -> int:
         have = 0
@@ -104,7 +104,7 @@ class LocalStore:
         try:
             for key in [*dict.fromkeys(keys)][:_MOST_HELD]:
                 with suppress(Missing), self._existing(key) as path:
-                    files[key] = self._filesystem.open_existing(path)
+                    files[key] = self._filesystem.open_existing(path, beneath=self.folder)
             yield held
         finally:
             for file in files.values():
@@ -289,7 +289,7 @@ class LocalStore:
                 yield self._held[key]
             return
         with self._existing(key) as path:
-            file = self._filesystem.open_existing(path)
+            file = self._filesystem.open_existing(path, beneath=self.folder)
             try:
                 yield file
             finally:
