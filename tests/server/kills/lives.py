@@ -67,7 +67,8 @@ class Lives:
     port: int = 0
     pid: int = 0
     moments: Iterator[float] = field(default_factory=lambda: iter(()))
-    """After so many seconds the next ones die, each wherever it is, if nothing else is said."""
+    """So many seconds after they begin to listen the next ones die, each wherever it is,
+    if nothing else is said."""
     deaths: list[str] = field(default_factory=list)
     """The last point of each server that was killed."""
     _is_over: bool = True
@@ -155,7 +156,7 @@ class Client:
     def __init__(self, lives: Lives, token: str = "") -> None:
         self.lives = lives
         self.sent: list[int] = []
-        """How often each call was sent."""
+        """How often each call was sent to a server that lived."""
         # No connection is kept: it might be of a server that is dead.
         self._client = httpx2.Client(
             base_url=f"http://127.0.0.1:{lives.port}",
@@ -173,17 +174,18 @@ class Client:
         while True:
             assert time.monotonic() < end_s, f"no answer\n{self.lives.log()}"
             self.lives.go_on()
-            self.sent[-1] += 1
             try:
                 # Without a key a call that is only slow must not be sent again.
                 timeout_s = PATIENCE_S if key is None else _TIMEOUT_S
                 answer = self._client.request(
                     method, path, headers=headers, timeout=timeout_s, **more
                 )
-            except httpx2.TransportError:
+            except httpx2.TransportError as error:
+                self.sent[-1] += not isinstance(error, httpx2.ConnectError)
                 # Its connections end a moment before a server is seen to have ended, and it takes
                 # a moment until the next one listens.
                 time.sleep(0.005)
                 continue
+            self.sent[-1] += 1
             if not answer.text.count('error:Busy"'):
                 return answer

@@ -8,7 +8,7 @@ it has ended by its status.
 The server is the real one: the product knows nothing of this. It ends itself by SIGKILL at its
 point: right before or right after a commit, or a call of the engine that changes something. A point
 is meant by its side and place, or by its number among those of the scheduler or of a request. Or
-it does so some time after it began, wherever it is.
+it does so some time after it began to listen, wherever it is.
 
 All servers of one `open` listen on one port, each with a socket of its own: whoever waits for an
 answer hears at once that a server died.
@@ -61,12 +61,17 @@ class Points:
     def __init__(self, log: Path) -> None:
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._left = 0
+        self._in_s: float | None = None
         self._of = ""
 
     def choose(self, order: dict[str, Any]) -> None:
         self._of, self._left = order.get("at", ""), order.get("nth", 1)
-        if order.get("in_s") is not None:
-            moment = threading.Timer(order["in_s"], os.kill, (os.getpid(), signal.SIGKILL))
+        self._in_s = order.get("in_s")
+
+    def listens(self) -> None:
+        """From here on the server's time runs, if it is given one."""
+        if self._in_s is not None:
+            moment = threading.Timer(self._in_s, os.kill, (os.getpid(), signal.SIGKILL))
             moment.daemon = True
             moment.start()
 
@@ -112,6 +117,18 @@ class MortalMachine(ThisMachine):
         self._points.at(f"engine {name}", "after")
 
 
+class MortalServer(uvicorn.Server):
+    """Says when it begins to listen."""
+
+    def __init__(self, config: uvicorn.Config, points: Points) -> None:
+        super().__init__(config)
+        self._points = points
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._points.listens()
+
+
 def prepare(
     order: dict[str, Any], points: Points, listening: Callable[[], socket.socket]
 ) -> Callable[[], None]:
@@ -143,7 +160,7 @@ def prepare(
     TestClient(app.router, raise_server_exceptions=False).get("/nowhere")
     config = uvicorn.Config(app, log_level="warning", lifespan="on" if whole else "off")
     config.load()
-    return lambda: asyncio.run(uvicorn.Server(config).serve(sockets=[listening()]))
+    return lambda: asyncio.run(MortalServer(config, points).serve(sockets=[listening()]))
 
 
 def _first_seconds(
