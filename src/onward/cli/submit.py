@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from onward.cli.job_spec import job_options, read_job, send_code
 from onward.cli.logs import follow
 from onward.cli.options import json_option, write_json, write_lines
-from onward.cli.server_options import connect, data_input, job_line, server_option, status_of
-from onward.errors import UsageError
-
-if TYPE_CHECKING:
-    from onward.client import Client
-
-_SPECS = (".toml", ".yaml", ".yml", ".json")
+from onward.cli.server_options import connect, job_line, server_option, status_of
 
 
 @click.command()
 @click.argument("what", metavar="SPEC|SCRIPT")
-@click.option("--name", default="", help="For people; by default the script's name.")
-@click.option(
-    "--code", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
-    help="Sent to the server; in a git repository what git knows. By default the folder of SPEC, "
-    "or this one.",
-)  # fmt: skip
-@click.option("--data", default="", metavar="LOCATION", help="Of the data, such as team:digits.")
-@click.option("--output", default="", metavar="LOCATION", help="Of the training output.")
-@click.option(
-    "--predownload", default="", metavar="no|latest|all|CHECKPOINT",
-    help="What is fetched from the output before the script starts.",
-)  # fmt: skip
-@click.option("--env", multiple=True, metavar="NAME=VALUE", help="For the script; repeatable.")
-@click.option(
-    "--secret", multiple=True, metavar="NAME=SECRET",
-    help="A variable that gets a secret of the server; repeatable.",
-)  # fmt: skip
+@job_options
 @click.option("--watch", is_flag=True, help="Follow its log; end with its status, as `wait` does.")
 @server_option
 @json_option
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def submit(what: str, as_json: bool, server: str, watch: bool, **given: Any) -> int:
     """Submit a job: SPEC.toml, .yaml or .json, or a SCRIPT and the ARGUMENTS after `--`.
 
     SCRIPT is a path within the code. A LOCATION is `alias:path` in a storage of the server. Options
     change what SPEC says.
     """
-    spec, folder = _spec(what)
-    _change(spec, given)
-    if "code" in spec and given["code"] is None:
-        folder = None
-    elif given["code"] is not None:
-        folder = given["code"]
+    spec, folder = read_job(what, given)
     with connect(server) as client:
-        if folder is not None:
-            spec["code"] = {"digest": _upload(client, folder, str(spec.get("name", "")))}
+        send_code(client, spec, folder)
         job = client.submit(spec)
         if not as_json:
             write_lines([job_line(job)])
@@ -72,82 +40,3 @@ def submit(what: str, as_json: bool, server: str, watch: bool, **given: Any) -> 
         if not as_json:
             write_lines([job_line(client.job(job["id"]))])
         return status_of(state)
-
-
-def _spec(what: str) -> tuple[dict[str, Any], Path | None]:
-    """The document so far, and the folder of its code if nothing else says so."""
-    path = Path(what)
-    if path.suffix.lower() not in _SPECS:
-        return {"name": path.stem, "command": [what]}, Path(".")
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} cannot be read", why=str(error)) from error
-    document = _parsed(path, text)
-    if not isinstance(document, dict):
-        raise UsageError(f"{what} is no job", why="it holds no names with values")
-    return document, path.parent
-
-
-def _parsed(path: Path, text: str) -> Any:
-    try:
-        if path.suffix.lower() == ".toml":
-            return tomllib.loads(text)
-        if path.suffix.lower() == ".json":
-            return json.loads(text)
-        return _yaml(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be understood", why=str(error)) from error
-
-
-def _yaml(text: str) -> Any:
-    """Raises `ValueError`."""
-    try:
-        import yaml
-    except ImportError as error:
-        raise UsageError(
-            "a package for YAML is missing", do="pip install 'onward[client]', or use TOML"
-        ) from error
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-
-
-def _change(spec: dict[str, Any], given: dict[str, Any]) -> None:
-    if given["name"]:
-        spec["name"] = given["name"]
-    if given["arguments"]:
-        command = spec.get("command") or []
-        if not isinstance(command, list):
-            raise UsageError("command of the job is no list", do='command = ["train.py", …]')
-        spec["command"] = [*command[:1], *given["arguments"]]
-    if given["data"]:
-        inputs = _part(spec, "inputs")
-        _part(inputs, data_input(inputs))["location"] = given["data"]
-    if given["output"]:
-        _part(spec, "output")["location"] = given["output"]
-    if given["predownload"]:
-        _part(spec, "output")["predownload"] = given["predownload"]
-    for option, part in (("env", "environment"), ("secret", "secrets")):
-        for pair in given[option]:
-            name, equals, value = pair.partition("=")
-            if not equals or not name:
-                raise UsageError(f"--{option} {name} has no value", do=f"--{option} NAME=VALUE")
-            _part(spec, part)[name] = value
-
-
-def _part(spec: dict[str, Any], name: str) -> dict[str, Any]:
-    part = spec.setdefault(name, {})
-    if not isinstance(part, dict):
-        raise UsageError(f"{name} of the job is no table")
-    return part
-
-
-def _upload(client: Client, folder: Path, name: str) -> str:
-    from onward.client.packing import pack_code
-
-    with tempfile.TemporaryFile() as archive:
-        pack_code(folder, archive)
-        digest: str = client.upload_code(archive, name=name[:200])["digest"]
-        return digest
