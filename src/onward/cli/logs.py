@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onward.cli.options import json_option, write_json, write_lines
-from onward.cli.server_options import connect, server_option
+from onward.cli.options import json_option, size_bytes, write_json, write_lines
+from onward.cli.server_options import connect, server_option, show_one
 from onward.cli.text import clean, size
+from onward.errors import UsageError
 
 if TYPE_CHECKING:
     from onward.client import Client
@@ -19,16 +20,28 @@ if TYPE_CHECKING:
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on until the job has ended.")
 @click.option("--attempt", type=click.IntRange(1), help="Which try; by default the newest.")
 @click.option("--tail", type=click.IntRange(1, 10_000), metavar="N", help="The last N lines only.")
+@click.option(
+    "--cut", "keep_bytes", callback=size_bytes, metavar="SIZE",
+    help="Show nothing, but free the space of all but the newest SIZE, such as 0, 500kB or 10MB.",
+)  # fmt: skip
 @server_option
 @json_option
 def logs(
-    job: str, following: bool, attempt: int | None, tail: int | None, server: str, as_json: bool
-) -> None:
+    job: str, following: bool, attempt: int | None, tail: int | None, keep_bytes: int | None,
+    server: str, as_json: bool,
+) -> None:  # fmt: skip
     """Show what a JOB printed.
 
     With --follow and --json: one JSON object for each piece, in its own line.
     """
+    if keep_bytes is not None and (following or tail):
+        raise UsageError("--cut shows nothing", do="leave --follow and --tail away")
     with connect(server) as client:
+        if keep_bytes is not None:
+            cut = client.cut_log(job, keep_bytes=keep_bytes, attempt=attempt)
+            line = f"the log of attempt {cut['attempt']} of {job} begins at byte {cut['begin']:,}"
+            show_one(cut, line, as_json=as_json)
+            return
         if following:
             follow(client, job, as_json=as_json, attempt=attempt, tail=tail)
             return

@@ -53,6 +53,16 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
+def size_bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A callback for options such as 0, 500kB or 10MB: bytes, in units of a thousand."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,15})(|k|kB|M|MB|G|GB|B)", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a size such as 0, 500kB or 10MB", ctx, param)
+    return int(match[1]) * {"": 1, "k": 1000, "M": 10**6, "G": 10**9}[match[2].removesuffix("B")]
+
+
 def grace_option(function: F) -> F:
     """How long bytes that nobody needs any more stay for whoever is reading them."""
     return click.option(

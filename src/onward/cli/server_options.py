@@ -1,19 +1,24 @@
-"""What the commands that talk to a server share: which server, and how a job's end is a status."""
+"""What the commands that talk to a server share: which server, how a job's end is a status, how
+things are listed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onward.cli.text import clean
+from onward.cli.options import write_json, write_lines
+from onward.cli.text import clean, table
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
     from onward.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
+Columns = Sequence[tuple[str, Callable[[dict[str, Any]], object]]]
+"""Each column's head, and what it shows of an item."""
 
 ENDED = ("succeeded", "failed", "cancelled")
 STOPPED_SAFELY = 75
@@ -38,6 +43,29 @@ def connect(server: str) -> Client:
             "the client's packages are missing", why=str(error), do="pip install 'onward[client]'"
         ) from error
     return Client(find_login(server))
+
+
+def show_all(items: list[dict[str, Any]], columns: Columns, *, as_json: bool) -> None:
+    """What a list holds: a line for each, in these columns."""
+    if as_json:
+        write_json({"items": items})
+        return
+    rows = [[name for name, _ in columns]]
+    rows += [[clean(shown(item)) for _, shown in columns] for item in items]
+    write_lines(table(rows) if items else ["there are none"])
+
+
+def show_one(item: dict[str, Any], line: str, *, as_json: bool) -> None:
+    """What became of one thing: the server's document, or a line for people."""
+    if as_json:
+        write_json(item)
+    else:
+        write_lines([clean(line)])
+
+
+def moment(at: float | None) -> str:
+    """A time of the server in the time zone of this machine; `-` for none."""
+    return "-" if at is None else f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M}"
 
 
 def data_input(inputs: Mapping[str, Any]) -> str:

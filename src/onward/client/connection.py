@@ -4,6 +4,7 @@ sent again when no answer came, and has one effect."""
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import httpx2
 
 from onward.client.errors import ServerUnreachable, refusal
 from onward.client.login import Login
+from onward.errors import UsageError
 
 _TRIES = 5
 _FIRST_PAUSE_S = 0.2
@@ -115,6 +117,38 @@ class Client:
         )  # fmt: skip
         return found
 
+    def cut_log(self, job_id: str, *, keep_bytes: int, attempt: int | None = None) -> Document:
+        """Frees all but the newest bytes of a log; `begin` is where what is left begins."""
+        body = {"keep_bytes": keep_bytes} | ({"attempt": attempt} if attempt else {})
+        return self._post(f"/api/v1/jobs/{_segment(job_id)}/log/cut", body)
+
+    # What is kept under a name or an id: schedules, secrets, storages, tokens, webhooks.
+
+    def all_of(self, kind: str) -> list[Document]:
+        """Every one that there is."""
+        return list(self._pages(f"/api/v1/{kind}", {}, 500))
+
+    def add(self, kind: str, document: Document) -> Document:
+        """The new one."""
+        return self._post(f"/api/v1/{kind}", document)
+
+    def put(self, kind: str, name: str, document: Document) -> Document:
+        """Puts this in the place of what it was as a whole."""
+        return self._change("PUT", f"/api/v1/{kind}/{_name(name)}", document)
+
+    def remove(self, kind: str, name: str) -> Document:
+        """What it was."""
+        return self._change("DELETE", f"/api/v1/{kind}/{_name(name)}")
+
+    def ask(self, kind: str, name: str, action: str) -> Document:
+        """Asks something of it; what came of that."""
+        return self._post(f"/api/v1/{kind}/{_name(name)}/{action}")
+
+    def deliveries(self, webhook: str, *, most: int) -> list[Document]:
+        """Messages to a webhook, the latest first."""
+        path = f"/api/v1/webhooks/{_name(webhook)}/deliveries"
+        return list(_first(most, self._pages(path, {}, min(most, 500))))
+
     # Below: how.
 
     def _get(self, path: str, query: Query | None = None) -> Document:
@@ -122,8 +156,11 @@ class Client:
         return found
 
     def _post(self, path: str, body: Document | None = None) -> Document:
+        return self._change("POST", path, body)
+
+    def _change(self, method: str, path: str, body: Document | None = None) -> Document:
         found: Document = self._send(
-            "POST", path, json_body=body, headers={"Idempotency-Key": _key()}
+            method, path, json_body=body, headers={"Idempotency-Key": _key()}
         )
         return found
 
@@ -253,6 +290,13 @@ def _given(query: Query) -> dict[str, Any]:
 def _segment(job_id: str) -> str:
     """An id as a part of a path; what is none stays one part, and the server knows no such job."""
     return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in job_id) or "_"
+
+
+def _name(text: str) -> str:
+    """A name as a part of a path. Raises `UsageError`: what is none must not become another's."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        raise UsageError(f"{text!r} is no name", do="use the name or the id that the list shows")
+    return text
 
 
 def _json(answer: httpx2.Response) -> Any:

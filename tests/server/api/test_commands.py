@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from onward.cli import main
+from tests.server.api.conftest import Onward
 from tests.server.api.house import House, wait_for
-
-Onward = Callable[..., Result]
-
-
-@pytest.fixture
-def onward(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Onward]:
-    """Runs a command with a login of its own."""
-    monkeypatch.setenv("ONWARD_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args: object, code: int = 0, **options: Any) -> Result:
-        result = CliRunner().invoke(main, [str(a) for a in args], prog_name="onward", **options)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
-
-    with house.served() as client:
-        token = house.headers["authorization"].removeprefix("Bearer ")
-        call("login", str(client.base_url), input=token + "\n")
-        yield call
 
 
 def submitted(onward: Onward, *args: object) -> dict[str, Any]:
