@@ -12,6 +12,7 @@ from onward.server.console.forms import Form
 from onward.server.console.job_form import JobForm
 from onward.server.console.languages import language
 from onward.server.database.tables import Job, Storage
+from onward.server.jobs import requests
 from onward.server.jobs.writing import as_toml
 from onward.server.spec import JobRequest
 from tests.server.console.conftest import Browser
@@ -44,6 +45,42 @@ def test_a_job_read_into_the_form_and_sent_again_is_the_same_job() -> None:
     assert again.errors == {}
     assert request is not None
     assert request.document() == spec
+
+
+def test_what_the_form_has_no_field_for_is_kept_and_numbers_are_exact() -> None:
+    """Rules of keeping, limits and further inputs; no number is rounded on its way."""
+    spoken = language("en")
+    inputs = {f"input_{n}": {"location": f"data:{n}", "pass_as": "env"} for n in range(16)}
+    rest = {
+        "save": {"every_steps": 1234567, "keep_every": 10**7, "keep_best": ["loss"]},
+        "resources": {"memory_bytes": 16_000_000_001, "cpus": 0.123456789, "cpu_seconds": 3600,
+                      "open_files": 64, "processes": 9, "file_bytes": 10**9},
+        "inputs": inputs, "timeout_s": 1234567.0, "hang_minutes": 12345678.5 / 100,
+    }  # fmt: skip
+    spec = JobRequest.model_validate({**FULL, **rest}).document()
+    form = JobForm.of(spoken, spec)
+    fields = [*form.values.items(), *(("notify", name) for name in form.chosen)]
+    request = JobForm.sent(spoken, Form(tuple(fields))).request()
+    assert request is not None
+    assert request.document() == spec
+
+
+def test_a_number_beyond_all_bounds_is_said_at_its_field() -> None:
+    """Bytes of so many GiB are no number any more."""
+    form = JobForm.of(language("en"), JobRequest.model_validate(FULL).document())
+    form.values["memory_gib"] = "1e308"
+    assert form.request() is None
+    assert set(form.errors) == {"memory_gib"}
+
+
+@pytest.mark.parametrize("kept", ["{", "[1]", '{"save": 1}', '{"save": {"x": 1}}', '{"a": {}}'])
+def test_what_a_form_keeps_is_looked_at_like_what_is_typed(kept: str) -> None:
+    """A hidden field is no way around the rules of a job."""
+    spoken = language("en")
+    form = JobForm.of(spoken, JobRequest.model_validate(FULL).document())
+    form.values["kept"] = kept
+    assert form.request() is None
+    assert form.errors
 
 
 def test_the_toml_of_a_job_reads_back_as_the_job() -> None:
@@ -129,7 +166,25 @@ def test_a_form_sent_twice_makes_one_job(browser: Browser, lab: Path) -> None:
     assert job.spec["inputs"] == {"data_url": {"location": "lab:data"}}
     assert len(job.spec["code"]["digest"]) == 64
     like = browser.get(f"/jobs/new?like={job.id}")
+    assert "kept" not in like.form("/jobs/new")
     assert like.one("input", name="name").attributes["value"] == "digits"
+
+
+def test_a_job_like_another_keeps_what_no_field_shows(browser: Browser, lab: Path) -> None:
+    """Through the page and back: its checkpoints are kept by the same rules."""
+    save = {"keep_every": 1000, "keep_best": ["loss"]}
+    spec = {
+        "name": "digits", "command": ["train.py"], "code": {"folder": "lab:code"},
+        "output": {"location": "lab:out"}, "save": save,
+    }  # fmt: skip
+    with browser.database.write() as session:
+        job = requests.submit(session, JobRequest.model_validate(spec), by="ada").id
+    page = browser.get(f"/jobs/new?like={job}")
+    sent = browser.post("/jobs/new", page.form("/jobs/new"))
+    assert sent.status == 303, sent.text
+    with browser.database.read() as session:
+        new = requests.find_job(session, sent.location.removeprefix("/jobs/"))
+    assert new.spec["save"] == save
 
 
 def test_the_plan_shows_what_would_happen_and_the_same_job_as_text(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from pydantic import ValidationError
@@ -45,6 +47,9 @@ _NUMBERS = {
     "grace_s": ("", "grace_s", float, 1.0),
 }
 """Field → part of the document, name there, kind of number, and what one unit of the field is."""
+
+_KEPT = "kept"
+"""A hidden field: parts of the document that no other field shows, as JSON."""
 
 _PLACES: dict[tuple[str, ...], str] = {
     ("name",): "name", ("command",): "script", ("code",): "code", ("output", "location"):
@@ -150,7 +155,23 @@ class JobForm:
             number = self._number(name, kind)
             if number is not None:
                 place = found.setdefault(part, {}) if part else found
-                place[key] = int(number * unit) if key.endswith("bytes") else number * unit
+                number *= unit
+                # Dividing and multiplying again may be off by a last bit.
+                if unit != 1 and isfinite(number):
+                    number = round(number) if key.endswith("bytes") else round(number, 6)
+                place[key] = number
+        for part, kept in self._kept().items():
+            found[part] = {**kept, **found.get(part, {})}
+        return found
+
+    def _kept(self) -> dict[str, Any]:
+        """What the form has no field for, as the job that it is like has it."""
+        try:
+            found = {
+                part: dict(each) for part, each in json.loads(self.value(_KEPT) or "{}").items()
+            }
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            return {_KEPT: {}}  # no part of a job: it is refused as what it is
         return found
 
     def _predownload(self) -> str:
@@ -252,8 +273,25 @@ def _values_of(spec: Mapping[str, Any]) -> dict[str, str]:
     for shown, (part, name, _, unit) in _NUMBERS.items():
         value = (spec.get(part) or {}).get(name) if part else spec.get(name)
         if value is not None:
-            found[shown] = f"{value / unit:g}"
+            number = value / unit
+            found[shown] = str(int(number)) if number == int(number) else repr(number)
+    kept = _without_field(spec)
+    if kept:
+        found[_KEPT] = json.dumps(kept)
     return found
+
+
+def _without_field(spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    shown = {(part, name) for part, name, _, _ in _NUMBERS.values()}
+    found: dict[str, dict[str, Any]] = {
+        part: {
+            name: value for name, value in (spec.get(part) or {}).items()
+            if value and (part, name) not in shown
+        }
+        for part in ("save", "resources")
+    }  # fmt: skip
+    found["inputs"] = dict(list((spec.get("inputs") or {}).items())[INPUTS:])
+    return {part: values for part, values in found.items() if values}
 
 
 def _lines(pairs: Mapping[str, str] | None) -> str:
