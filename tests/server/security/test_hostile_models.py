@@ -171,7 +171,7 @@ def program_answers(at: Told) -> Iterator[tuple[str, Any]]:
     }  # fmt: skip
     queries = {
         "data/diff": "?first=v1&second=v2", "data/seen": f"?item={item}",
-        "log/search": f"?q={item}", "/wait": "?timeout_s=0", "/browse": "?path=digits",
+        "log/search": "?q=evil", "/wait": "?timeout_s=0", "/browse": "?path=digits",
     }  # fmt: skip
     for path, methods in routes(at.house.app):
         if "GET" not in methods or not path.startswith("/api/") or path.endswith("/follow"):
