@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from onward.cli.options import json_option, write_json
+from onward.cli.options import duration, json_option, write_json, write_lines
 from onward.cli.serve import PACKAGES, server_option
+from onward.cli.text import count, size
 from onward.errors import UsageError
 
 
 @click.group()
 def server() -> None:
-    """Back up a server and restore it; rebuild its index; make a token where all are lost."""
+    """Back up a server, restore it, clean it; rebuild its index; make a token if all are lost."""
 
 
 @server.command()
@@ -82,6 +84,37 @@ def rebuild(
             f"{len(done.models):,} models with {done.checkpoints:,} checkpoints"
             + (f"; {len(done.problems):,} places cannot be read" if done.problems else "")
         )
+
+
+@server.command()
+@click.option(
+    "--older-than", "older_than_s", required=True, callback=duration, metavar="DURATION",
+    help="How long ago their jobs ended, such as 90d; 1d at least.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@server_option("--folder", type=click.Path(path_type=Path), help="The server's folder.")
+@server_option("--database", metavar="URL", help="As `onward serve` has it.")
+@json_option
+def clean(older_than_s: float, dry_run: bool, as_json: bool, **given: Any) -> None:
+    """Free logs, metrics and copies of code of attempts whose jobs ended long ago.
+
+    Jobs, their timelines and how they ended stay, and so do outputs and pinned code. Attempts that
+    committed what was not pushed are left. The server may run. Nothing is ever freed by itself.
+    """
+    done = _part("cleaning").clean(
+        _settings(given), older_than_s, now_s=time.time(), dry_run=dry_run
+    )
+    if as_json:
+        write_json(
+            {"attempts": done.attempts, "freed_bytes": done.freed_bytes, "left": done.left,
+             "dry_run": dry_run}
+        )  # fmt: skip
+        return
+    would = "would free" if dry_run else "freed"
+    write_lines(
+        [*(f"{attempt} is left as it is: {why}" for attempt, why in done.left.items()),
+         f"{would} {size(done.freed_bytes)} of {count(len(done.attempts), 'attempt')}"]
+    )  # fmt: skip
 
 
 @server.command()

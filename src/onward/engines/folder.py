@@ -86,11 +86,16 @@ def sight(folder: Path) -> Sighting:
         return Sighting("absent")
     agent = agent or {}
     host, pid = str(agent.get("host", ""))[:200], number_in(agent, "pid")
-    if outcome is None and not _is_locked(folder / LOCK):
+    if outcome is None and not is_held(folder):
         outcome = read_document(folder / OUTCOME)  # it may have ended between the two looks
         if outcome is None:
             return Sighting("gone", host=host, pid=pid)
     return Sighting("running" if outcome is None else "ended", outcome, host, pid)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether an agent lives that has this attempt, also after it said how it ended."""
+    return _is_locked(folder / LOCK)
 
 
 def number_in(document: Mapping[str, Any], name: str) -> int:
