@@ -12,13 +12,16 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from examples.data import fashion_mnist
 from playwright.sync_api import expect, sync_playwright
 
+from onward.server.scheduling.cron import next_ticks, zone_of
 from tests.server.console.sight import CHROMIUM, PATIENCE_MS, WIDTHS, Sight, sight, texts
 from tests.server.process import ServerProcess
 
@@ -267,12 +270,16 @@ def schedule(seen: Sight, served: ServerProcess, album: Album, job: str) -> None
     page = seen.page
     page.goto(f"{served.url}/jobs/new?like={job.rpartition('/')[2]}")
     page.get_by_label("By the clock").check()
-    assert page.locator("#f-timezone").input_value() != "", "the browser's zone is not filled in"
+    zone = zone_of(page.locator("#f-timezone").input_value())  # the browser's
     for line, first in (("30 2 * * mon-fri", ""), ("30 2 * * sun", "30 2 * * mon-fri")):
         expect(page.locator("#f-cron")).to_have_value(first)
         page.locator("#f-cron").fill(line)
         expect(page.locator("#times li")).to_have_count(3)
-        expect(page.locator("#times li").first).to_contain_text(" 02:30 ")
+        (soonest,) = next_ticks(line, zone, time.time(), 1)
+        expect(page.locator("#times li").first).to_contain_text(
+            f"{datetime.fromtimestamp(soonest, zone):%Y-%m-%d} 02:30 "
+        )
+        expect(page.locator("#plan dl")).to_be_visible()
         page.locator("#times").scroll_into_view_if_needed()
         album.note("schedule-form")
         page.get_by_role("button", name=re.compile("(Create|Save) the schedule")).click()
