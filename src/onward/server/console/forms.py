@@ -70,7 +70,7 @@ def wrong(spoken: Language, error: Mapping[str, Any]) -> str:
         return t("At least {least}.", least=facts.get("ge", facts.get("gt", "")))
     if kind in ("less_than_equal", "less_than"):
         return t("At most {most}.", most=facts.get("le", facts.get("lt", "")))
-    return str(error["msg"]).removeprefix("Value error, ")
+    return spoken.said(str(error["msg"]).removeprefix("Value error, "))
 
 
 def named_lines(text: str) -> tuple[dict[str, str], bool]:

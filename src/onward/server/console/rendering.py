@@ -77,7 +77,7 @@ def words_of(request: Request) -> dict[str, Any]:
     return {
         "language": spoken, "t": spoken.t, "tn": spoken.tn, "word": spoken.t,
         "number": spoken.number, "percent": spoken.percent, "size": spoken.size,
-        "duration": spoken.duration,
+        "duration": spoken.duration, "sentence": spoken.said,
     }  # fmt: skip
 
 

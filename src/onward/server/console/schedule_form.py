@@ -53,5 +53,6 @@ def read_schedule(form: JobForm, job: JobRequest) -> ScheduleChange | None:
             try:
                 check(text)
             except UsageError as error:
-                form.errors.setdefault(field, ". ".join(filter(None, (error.what, error.do))))
+                told = (spoken.said(part) for part in (error.what, error.do) if part)
+                form.errors.setdefault(field, ". ".join(told))
     return None if form.errors else found

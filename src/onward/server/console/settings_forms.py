@@ -54,7 +54,8 @@ class SettingsForm:
 
     def refuse(self, error: OnwardError, *, name: str, place: str) -> None:
         """Says a service's refusal beside the field that it is about."""
-        text = ". ".join(part for part in (error.what, error.why, error.do) if part)
+        told = (self.spoken.said(part) for part in (error.what, error.why, error.do) if part)
+        text = ". ".join(told)
         if "secret" in error.what:
             field_name = name.partition("_")[0] + (
                 "_environment" if name.startswith("storage") else "_secret"

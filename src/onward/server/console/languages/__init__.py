@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from onward.server.console.languages.sentences import Sentences
+
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 
@@ -35,6 +37,11 @@ class Language:
         if not isinstance(found, str):
             found = found["one"] if n == 1 else found["other"]
         return str(found.format(n=self.number(n), **facts))
+
+    def said(self, text: str) -> str:
+        """A sentence that the server wrote, in this language as far as it is known."""
+        sentences = sentences_of(self.code)
+        return text if sentences is None else sentences.said(text)
 
     def number(self, value: float | None, digits: int | None = None) -> str:
         """With thousands apart; both languages write them the same way."""
@@ -73,6 +80,15 @@ class Language:
             if count:
                 parts.append(f"{count} {self.t(unit)}")
         return " ".join(parts[:2]) or f"0 {self.t('s')}"
+
+
+@cache
+def sentences_of(code: str) -> Sentences | None:
+    """None for English, in which they are written."""
+    path = Path(__file__).parent / f"sentences.{code}.json"
+    if not path.is_file():
+        return None
+    return Sentences(json.loads(path.read_text(encoding="utf-8")), language(code).t)
 
 
 @cache
