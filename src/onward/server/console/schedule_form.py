@@ -53,6 +53,6 @@ def read_schedule(form: JobForm, job: JobRequest) -> ScheduleChange | None:
             try:
                 check(text)
             except UsageError as error:
-                told = (spoken.said(part) for part in (error.what, error.do) if part)
+                told = (form.spoken.said(part) for part in (error.what, error.do) if part)
                 form.errors.setdefault(field, ". ".join(told))
     return None if form.errors else found
