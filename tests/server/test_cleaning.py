@@ -76,7 +76,10 @@ def test_what_ended_long_ago_is_freed_and_nothing_else(house: House, settings: S
     shown = house.client.get(f"/api/v1/jobs/{old.job}/log")
     assert (shown.status_code, shown.json()["lines"]) == (200, [])
     assert house.client.get(f"/api/v1/jobs/{old.job}").json()["state"] == "succeeded"
-    assert house.client.get(f"/jobs/{old.job}").status_code in (200, 303)
+    page = house.client.get(f"/jobs/{old.job}", headers={"accept": "text/html"})
+    assert "Log and metrics were freed by an administrator." in page.text
+    raw = house.client.get(f"/api/v1/jobs/{old.job}/log/raw")
+    assert (raw.status_code, "freed it on" in raw.json()["why"]) == (404, True)
 
 
 def test_who_lives_or_has_not_pushed_is_left(house: House, settings: Settings) -> None:

@@ -143,10 +143,12 @@ def _installed(program: str) -> Iterator[str]:
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
     """Adds a folder as it is now; what vanishes or grows meanwhile is no error."""
-    if not path.is_dir():
+    try:
+        children = sorted(path.iterdir())
+        archive.add(path, arcname=name, recursive=False)
+    except (FileNotFoundError, NotADirectoryError):
         return
-    archive.add(path, arcname=name, recursive=False)
-    for child in sorted(path.iterdir()):
+    for child in children:
         inner = f"{name}/{child.name}"
         if child.is_dir() and not child.is_symlink():
             _add(archive, child, inner)

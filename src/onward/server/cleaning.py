@@ -71,6 +71,12 @@ def clean(settings: Settings, older_than_s: float, *, now_s: float, dry_run: boo
     return Cleaning(cleaned, freed_bytes, left)
 
 
+def cleaned_at(folder: Path) -> float | None:
+    """When the folder of an attempt was cleaned; None if it was not."""
+    at = (read_document(folder / CLEANED) or {}).get("at")
+    return float(at) if isinstance(at, int | float) and not isinstance(at, bool) else None
+
+
 def _old_attempts(settings: Settings, before_s: float) -> list[str]:
     if not settings.database and not (settings.folder / "onward.db").is_file():
         raise UsageError(

@@ -29,7 +29,7 @@ ROOMS = ("server", "engines", "jobs", "training/opening.py")
 
 ELSEWHERE = {
     "alone.py", "backup.py", "listening.py", "opening.py", "migrating.py", "audit.py", "first.py",
-    "rebuilding.py",
+    "rebuilding.py", "cleaning.py",
 }  # fmt: skip
 """What only whoever starts a server, or a command, is told."""
 

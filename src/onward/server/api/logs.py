@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from onward.server.api.answers import json_answer
 from onward.server.api.call import Call, Caller
 from onward.server.api.parameters import LARGEST_PLACE, AttemptNumber, JobId, Place
+from onward.server.cleaning import cleaned_at
 from onward.server.logs.cuts import cuts_of, give_back
 from onward.server.logs.finding import Place as Folder
 from onward.server.logs.finding import find_place
@@ -171,6 +173,14 @@ async def raw(
     place = await run_sync(_find, call, job_id, attempt)
     if place is None:
         raise NotFound(f"job {job_id} has no log yet", do="wait until it runs")
+    freed_at = await run_sync(cleaned_at, place.folder)
+    if freed_at is not None:
+        freed_on = datetime.fromtimestamp(freed_at, UTC).date().isoformat()
+        raise NotFound(
+            f"the log of job {job_id} is not there any more",
+            why=f"an administrator freed it on {freed_on}",
+            do="what the job did is in its timeline, and in its output",
+        )
     log = await run_sync(open_log, place.folder)
     return StreamingResponse(
         _blocks(log, place, offset),

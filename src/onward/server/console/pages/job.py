@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from onward.jobs.states import TERMINAL_JOBS
+from onward.server.cleaning import cleaned_at
 from onward.server.console.forms import Sent, call_of, once
 from onward.server.console.pages.jobs import progress_line, took, wishes
 from onward.server.console.rendering import is_partial, language_of, render
@@ -59,6 +60,7 @@ def job(request: Request, job_id: str) -> HTMLResponse:
         "job.html",
         toml=as_toml(found.spec),
         curl=as_curl(found.spec, str(request.base_url)),
+        cleaned=cleaned_at(call.settings.attempts / attempts[0].id) if attempts else None,
         **facts,
     )
 
