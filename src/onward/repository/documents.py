@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,6 +31,9 @@ _BLANK_SEAL = b'"digest":""}'
 _END = b'"}'  # what follows the 64 digits of a seal
 
 T = TypeVar("T")
+
+_ready: set[Any] = set()
+_making_ready = threading.Lock()
 
 
 def digest_of(data: bytes | bytearray | memoryview) -> str:
@@ -101,10 +105,23 @@ def from_bytes(data: bytes, *, name: str, max_bytes: int, newest: int = FORMAT) 
 
 def convert(document: Any, type_: type[T], *, name: str) -> T:
     """`document` as the msgspec struct `type_`, every field checked; else `Damaged`."""
+    make_ready(type_)
     try:
         return msgspec.convert(document, type_, strict=True)
     except msgspec.ValidationError as error:
         raise Damaged(f"{name} is not a valid document", why=str(error)) from error
+
+
+def make_ready(type_: Any) -> None:
+    """Before a thread reads a struct for the first time.
+
+    msgspec looks at a struct's fields then, and what it knows halfway it shares with other threads:
+    two that begin at the same moment end the process with a segmentation fault (msgspec 0.22).
+    """
+    if type_ not in _ready:
+        with _making_ready:
+            msgspec.json.Decoder(type_)
+            _ready.add(type_)
 
 
 def _check_depth(text: str) -> None:

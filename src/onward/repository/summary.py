@@ -14,6 +14,7 @@ from onward.repository.documents import (
     MAX_SUMMARY_BYTES,
     check_seal,
     digest_of,
+    make_ready,
     with_seal,
 )
 from onward.repository.history import History
@@ -99,6 +100,7 @@ def read_summary(store: Store) -> History | None:
         check_seal(data, name=SUMMARY_KEY)
         # Ten times as quick as reading it like other documents. It is less strict about the form,
         # but nobody depends on what a summary says.
+        make_ready(Summary)
         summary = msgspec.json.decode(data, type=Summary)
         if summary.format not in (FORMAT, AUDIT_FORMAT) or len(data) > MAX_SUMMARY_BYTES:
             return None
