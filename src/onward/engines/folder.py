@@ -75,6 +75,8 @@ def take(folder: Path, started: int) -> int | None:
 
 def close_for_all(folder: Path) -> bool:
     """Nobody takes this attempt any more; False where somebody did."""
+    # A server may have died after it promised the attempt and before it made the folder.
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return create_document(folder / AGENT, {"host": "", "pid": 0, "started": 0, "at": time.time()})
 
 

@@ -112,6 +112,22 @@ def test_killed_once_at_each_boundary(workshop: Workshop, lives: Lives, point: i
     assert workshop.job(job).state == "succeeded", workshop.job(job).reason
 
 
+@pytest.mark.parametrize("database_url", DATABASES if FULL else ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("wanted", "state"), [("pause", "paused"), ("stop", "cancelled"), ("cancel", "cancelled")]
+)
+def test_what_is_asked_before_the_next_server_starts_an_attempt(
+    workshop: Workshop, lives: Lives, wanted: str, state: str
+) -> None:
+    """It was promised to an agent, and nothing of it is there: nobody starts it any more."""
+    job = workshop.submit(COUNTING, *workshop.ledger())
+    lives.begin("after scheduling/care.py Care.take")
+    assert lives.wait() == -signal.SIGKILL
+    workshop.ask(job, wanted)
+    lives.until(lambda: workshop.job(job).state == state)
+    assert not workshop.ledger_lines()
+
+
 def kill_an_agent(shop: Workshop, draw: random.Random) -> int:
     """Kills one that lives, if there is any; returns how many."""
     found = [
