@@ -198,7 +198,8 @@ def test_a_script_that_prints_does_not_hang(workshop: Workshop) -> None:
 
 def test_a_timeout_saves_first(workshop: Workshop) -> None:
     """At its limit a job is asked to stop; without a retry for it, it fails and says so."""
-    job = workshop.submit(COUNTING, *workshop.ledger("--steps", "9999"), timeout_s=1.0)
+    # Long enough for a script to begin on a machine that has much else to do.
+    job = workshop.submit(COUNTING, *workshop.ledger("--steps", "9999"), timeout_s=6.0)
 
     assert workshop.finish(job) == ["failed"]
 
