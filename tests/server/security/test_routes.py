@@ -166,7 +166,8 @@ def test_a_token_that_asks_too_often_waits_and_others_do_not(
             for _ in range(40)
         ]
         assert {answer.status_code for answer in answers} == {200, 429}
-        assert answers[-1].headers["retry-after"] == "1"
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
         other = client.get("/api/v1/health", headers={"authorization": f"Bearer {tokens['admin']}"})
         assert other.status_code == 200
 
