@@ -7,6 +7,7 @@ import os
 import shlex
 import threading
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from onward.errors import OnwardError, Unreachable
+from onward.jobs.difference import Difference
+from onward.jobs.plan import DataFacts, Plan
+from onward.jobs.training import Training
 from onward.server import children
+from onward.server.api import plan as api_plan
 from onward.server.app import Parts
 from onward.server.children import ask_child
 from onward.server.jobs.writing import as_toml
 from onward.server.planning import plan
 from onward.server.spec import JobRequest
 from onward.server.storages import register
+from onward.training.opening import Beginning
 from tests.cli.outputs import Output
 
 
@@ -189,3 +195,14 @@ def test_secrets_of_the_server_do_not_reach_the_child(
     assert os.environ["SERVER_ONLY"] == "canary"
     assert "PATH" in seen
     assert "SERVER_ONLY" not in seen
+
+
+def test_the_api_describes_a_plan_as_it_is() -> None:
+    """Its models are written beside the classes that a plan is made of."""
+    for model, made_of in (
+        (api_plan.DifferenceDocument, Difference), (api_plan.TrainingDocument, Training),
+        (api_plan.DataFactsDocument, DataFacts),
+    ):  # fmt: skip
+        assert list(model.model_fields) == [field.name for field in fields(made_of)]
+    document = Plan("out", ["train.py"], Beginning("fresh", "")).document()
+    assert set(api_plan.PlanFacts.model_fields) == set(document)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from onward.server.app import Parts, make_app
 from onward.server.security.attempts import Desk, WrongTokens, sender_of
 
 WRONG = {"authorization": "Bearer onw_wrong"}
@@ -23,17 +20,6 @@ def from_(address: str | None) -> Request:
     """A request that somebody at this address sends."""
     client = (address, 1) if address is not None else None
     return Request({"type": "http", "client": client, "headers": []})
-
-
-@pytest.fixture
-def app(parts: Parts) -> FastAPI:
-    return make_app(parts)
-
-
-@pytest.fixture
-def stranger(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app, base_url="http://127.0.0.1:8420", follow_redirects=False) as found:
-        yield found
 
 
 def test_a_sender_waits_after_twenty_within_a_minute_and_others_do_not() -> None:

@@ -48,17 +48,6 @@ def filled(path: str) -> str:
     return "/".join("job-x" if part.startswith("{") else part for part in path.split("/"))
 
 
-@pytest.fixture
-def app(parts: Parts) -> FastAPI:
-    return make_app(parts)
-
-
-@pytest.fixture
-def stranger(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app, base_url="http://127.0.0.1:8420", follow_redirects=False) as found:
-        yield found
-
-
 def test_the_routes_are_really_found(app: FastAPI) -> None:
     """As many as the OpenAPI document has, and the console's beside them."""
     found = {path for path, _ in routes(app)}

@@ -14,6 +14,10 @@ from onward.server.spec import JobRequest
 router = APIRouter(prefix="/api/v1/plan", tags=["jobs"])
 
 
+# Written again, beside the classes that `Plan.document` is made of (`jobs/plan.py`): those need
+# NumPy, and a server starts without. A test holds the two to each other.
+
+
 class DifferenceDocument(BaseModel):
     """How the data differs from what the checkpoint that is gone on from has learned."""
 
