@@ -252,7 +252,7 @@ def _add_data(
     if found is not None:
         new = learned_snapshot(repository) != found.digest
         reason = nothing_new(spec.asked(), repository, found.digest)
-        plan.nothing_new = f"{reason.what}: {reason.why}" if reason is not None else ""
+        plan.nothing_new = reason.sentence() if reason is not None else ""
     plan.data = DataFacts(
         parse(spec.data).display, str(data.path), items, size_bytes, len(todo.fetched), fetch_bytes,
         new,

@@ -212,7 +212,7 @@ class _Attempt:
                 try:
                     leaf = self._read(piece)
                 except Damaged as error:
-                    refused[pack] = f"{error.what}: {error.why}"
+                    refused[pack] = error.sentence()
                     break
                 if batch and size_bytes + leaf.size_bytes > _PACK_BYTES:
                     self._write_pack(batch)

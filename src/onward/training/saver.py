@@ -182,7 +182,7 @@ class Saver:
         except OnwardError as error:
             if isinstance(error, Unsettled):
                 self.at_once = True  # so that the next one cannot meet this
-            self._missed.append(Missed(facts.step, for_people(_in_a_line(error))))
+            self._missed.append(Missed(facts.step, for_people(error.sentence())))
             return Saved(facts.step, None, error, stall_s, monotonic_s() - began_s)
         self._missed = []
         self.newest = commit.checkpoint
@@ -208,7 +208,3 @@ class Saver:
                     self._say(f"saving step {facts.step} waits for pushes to make room: {error}")
                 told = True
             time.sleep(_LOOK_FOR_ROOM_EVERY_S)
-
-
-def _in_a_line(error: OnwardError) -> str:
-    return f"{error.what}: {error.why}" if error.why else error.what
